@@ -125,8 +125,9 @@ type Placed struct {
 
 // Gap is a place that an auditor could not assess, and why: "larger than 5 MB", "not UTF-8", "timed out".
 type Gap struct {
-	Path   string `json:"path,omitempty"` // "" when the auditor as a whole could not do its work
-	Reason string `json:"reason"`
+	Path       string `json:"path,omitempty"` // "" when the auditor as a whole could not do its work
+	Reason     string `json:"reason"`
+	Introduced bool   `json:"introduced"` // set by the runner: the file is new, changed, or could be assessed at the base
 }
 
 // Outcome is what became of one auditor in one run.

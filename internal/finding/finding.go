@@ -219,6 +219,8 @@ func compareDrafts(a, b Draft) int {
 		strings.Compare(a.Type, b.Type),
 		strings.Compare(a.Context, b.Context),
 		strings.Compare(a.Content, b.Content),
+		cmp.Compare(b.Severity, a.Severity), // of two that are one, Assemble keeps the graver
+		cmp.Compare(b.Confidence, a.Confidence),
 		strings.Compare(a.Title, b.Title),
 		strings.Compare(a.Message, b.Message),
 	)
