@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/noxaudit/noxaudit/internal/name"
+	"github.com/noxaudit/noxaudit/ledger"
+	"github.com/noxaudit/noxaudit/ledger/sqllog"
+)
+
+func (p *program) ledgerCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "ledger", Short: "verify the record and manage its key", Args: cobra.NoArgs, RunE: help}
+	cmd.AddCommand(p.ledgerVerifyCommand(), p.ledgerKeygenCommand())
+	return cmd
+}
+
+func (p *program) ledgerVerifyCommand() *cobra.Command {
+	var account string
+	var keys []string
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "check every entry of the ledger, or name the first bad one",
+		Long: `Reads the whole ledger and checks it: each entry's form, the hash chain, the
+Merkle tree, and the signature and root of every checkpoint.
+
+Pin the key with --key (a verifier key as "noxaudit doctor" prints it, kept outside
+this machine): without it a valid signature only says that one hand signed all.
+
+Exit codes: 0 nothing was changed, 1 tampered with, 2 could not be read.`,
+		Args: cobra.NoArgs,
+	}
+	cmd.Flags().StringVar(&account, "account", "", "one tenant's log (default: all)")
+	cmd.Flags().StringArrayVar(&keys, "key", nil, "pinned verifier key; may be repeated")
+	format := formatFlag(cmd, "text", "json")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		ctx := cmd.Context()
+		if p.config.LedgerDatabaseURL == "" {
+			if _, err := os.Stat(p.config.LedgerDSN()); err != nil {
+				return fmt.Errorf("there is no ledger at %s yet: %w", p.config.LedgerDSN(), err)
+			}
+		}
+		log, err := waitFor(ctx, func() (*sqllog.Log, error) { return sqllog.Open(ctx, p.config.LedgerDSN(), p.config.Deployment) })
+		if err != nil {
+			return fmt.Errorf("ledger: %w", err)
+		}
+		defer log.Close()
+		accounts, err := log.Accounts(ctx)
+		if err != nil {
+			return fmt.Errorf("ledger: %w", err)
+		}
+		if account != "" {
+			one, err := name.ParseAccount(account)
+			if err != nil {
+				return err
+			}
+			accounts = []name.Account{one}
+		}
+		if len(accounts) == 0 {
+			return errors.New("the ledger holds no log yet: nothing was verified")
+		}
+		return p.verifyAll(ctx, log, accounts, keys, format.value)
+	}
+	return cmd
+}
+
+// logResult is one log in the document of "ledger verify --format json".
+type logResult struct {
+	Origin      string       `json:"origin"`
+	Valid       bool         `json:"valid"`
+	Entries     uint64       `json:"entries"`
+	Signed      uint64       `json:"signed"` // entries that a checkpoint covers
+	Root        string       `json:"root,omitempty"`
+	Checkpoints int          `json:"checkpoints"`
+	KeyPinned   bool         `json:"keyPinned"`
+	FirstBad    *uint64      `json:"firstBad,omitempty"`
+	Layer       ledger.Layer `json:"layer,omitempty"`
+	Detail      string       `json:"detail,omitempty"`
+}
+
+func (p *program) verifyAll(ctx context.Context, log *sqllog.Log, accounts []name.Account, keys []string, format string) error {
+	var results []logResult
+	bad := false
+	for _, a := range accounts {
+		logCopy, err := log.For(a).Copy(ctx)
+		if err != nil {
+			return fmt.Errorf("ledger: %w", err)
+		}
+		v, err := ledger.Verify(ctx, logCopy, ledger.Options{Keys: keys})
+		var tampered *ledger.Tampered
+		switch {
+		case errors.As(err, &tampered):
+			bad = true
+			results = append(results, logResult{Origin: logCopy.Origin, FirstBad: &tampered.Seq, Layer: tampered.Layer, Detail: tampered.Detail})
+			if format == "text" {
+				fmt.Fprintf(p.stdout, "%s: TAMPERED WITH: %v\n", logCopy.Origin, tampered)
+			}
+		case err != nil:
+			return fmt.Errorf("ledger %s: %w", logCopy.Origin, err)
+		default:
+			results = append(results, logResult{
+				Origin: v.Origin, Valid: true, Entries: v.Entries, Signed: v.SignedSize, Root: v.Root.String(),
+				Checkpoints: v.Checkpoints, KeyPinned: v.KeyPinned,
+			})
+			if format == "text" {
+				fmt.Fprintln(p.stdout, v)
+			}
+		}
+	}
+	if format == "json" {
+		out := struct {
+			Schema string      `json:"schema"`
+			Logs   []logResult `json:"logs"`
+		}{"noxaudit.ledger-verify/1", results}
+		if err := p.printJSON(out); err != nil {
+			return err
+		}
+	}
+	if bad {
+		return no(nil)
+	}
+	return nil
+}
+
+func (p *program) ledgerKeygenCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "keygen FILE",
+		Short: "make the key that signs the ledger's checkpoints",
+		Long: `Makes a new Ed25519 signing key in FILE, readable by its owner only, and prints the
+verifier key to hand to auditors. FILE must not exist.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if _, err := os.Lstat(args[0]); err == nil {
+				return fmt.Errorf("%s exists; a signing key is never overwritten", args[0])
+			}
+			key, err := ledger.LoadOrCreateKey(args[0], keyName(p.config.Deployment), p.rand)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(p.stdout, key.Public())
+			return nil
+		},
+	}
+}

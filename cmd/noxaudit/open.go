@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/noxaudit/noxaudit/checks/gate"
+	"github.com/noxaudit/noxaudit/internal/name"
+	"github.com/noxaudit/noxaudit/internal/store"
+	"github.com/noxaudit/noxaudit/ledger"
+	"github.com/noxaudit/noxaudit/ledger/sqllog"
+)
+
+// waitFor calls again while a database is away, as the gate does.
+func waitFor[T any](ctx context.Context, call func() (T, error)) (T, error) {
+	for attempt := 1; ; attempt++ {
+		v, err := call()
+		if err == nil || !errors.Is(err, store.ErrUnavailable) || gate.BackOff(ctx, attempt) != nil {
+			return v, err
+		}
+	}
+}
+
+func (p *program) openStore(ctx context.Context) (*store.Store, error) {
+	if p.config.DatabaseURL == "" {
+		if err := p.makeDataDir(); err != nil {
+			return nil, err
+		}
+	}
+	return waitFor(ctx, func() (*store.Store, error) { return store.Open(ctx, p.config.StoreDSN()) })
+}
+
+func (p *program) makeDataDir() error {
+	if err := os.MkdirAll(p.config.DataDir, 0o700); err != nil {
+		return fmt.Errorf("data folder: %w; name another with --data-dir, or keep nothing with --no-store", err)
+	}
+	return nil
+}
+
+// temporaryStore is a store for one run. It forgets everything when closed.
+func temporaryStore(ctx context.Context) (*store.Store, func(), error) {
+	dir, err := os.MkdirTemp("", "noxaudit-")
+	if err != nil {
+		return nil, nil, fmt.Errorf("temporary folder: %w", err)
+	}
+	s, err := store.Open(ctx, filepath.Join(dir, "run.db"))
+	if err != nil {
+		return nil, nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return s, func() {
+		s.Close()
+		os.RemoveAll(dir)
+	}, nil
+}
+
+// openLedger opens the ledger's own database and the key that signs it.
+func (p *program) openLedger(ctx context.Context) (*sqllog.Log, *ledger.Key, error) {
+	path, create, err := p.config.LedgerKey()
+	if err != nil {
+		return nil, nil, err
+	}
+	if p.config.LedgerDatabaseURL == "" {
+		if err := p.makeDataDir(); err != nil {
+			return nil, nil, err
+		}
+	}
+	if !create {
+		if _, err := os.Stat(path); err != nil {
+			return nil, nil, fmt.Errorf("ledger key: %w; make one with \"noxaudit ledger keygen %s\"", err, path)
+		}
+	}
+	key, err := ledger.LoadOrCreateKey(path, keyName(p.config.Deployment), p.rand)
+	if err != nil {
+		return nil, nil, err
+	}
+	log, err := waitFor(ctx, func() (*sqllog.Log, error) { return sqllog.Open(ctx, p.config.LedgerDSN(), p.config.Deployment) })
+	if err != nil {
+		return nil, nil, fmt.Errorf("ledger: %w", err)
+	}
+	return log, key, nil
+}
+
+// keyName is the name under which a deployment's key signs.
+func keyName(deployment string) string { return "noxaudit/" + deployment }
+
+// sequence moves what was recorded into the ledger and signs it. Two command lines may do so at once: the
+// later one fences the earlier, which then tries again.
+func sequence(ctx context.Context, s *store.Store, log *sqllog.Log, key *ledger.Key, account name.Account) error {
+	const tries = 10
+	var err error
+	for attempt := 1; attempt <= tries; attempt++ {
+		if err = drainAndSign(ctx, s, log, key, account); !errors.Is(err, ledger.ErrFenced) {
+			return err
+		}
+		if gate.BackOff(ctx, min(attempt, 3)) != nil {
+			break
+		}
+	}
+	return err
+}
+
+func drainAndSign(ctx context.Context, s *store.Store, log *sqllog.Log, key *ledger.Key, account name.Account) error {
+	seq, err := ledger.NewSequencer(ctx, s.For(account), log.For(account))
+	if err != nil {
+		return err
+	}
+	if _, err := seq.Drain(ctx); err != nil {
+		return err
+	}
+	signer, err := ledger.NewSigner(key, log.For(account))
+	if err != nil {
+		return err
+	}
+	_, err = signer.Sign(ctx)
+	return err
+}

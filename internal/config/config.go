@@ -1,0 +1,224 @@
+// Package config holds the one table of settings from which flags, environment, the configuration file, help
+// texts and the reference page are made. A setting is taken from, first match wins: its flag, its environment
+// variable, the file that …_FILE names (secrets only), the YAML file of --config, its default.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/noxaudit/noxaudit/internal/database"
+)
+
+// Setting is a row of the table.
+type Setting struct {
+	Env    string // NOXAUDIT_DATA_DIR; the flag is its tail in lower case with dashes: --data-dir
+	Help   string
+	Secret bool // hidden when shown; also read from Env+"_FILE"
+	field  func(*Config) *string
+	check  func(string) error
+}
+
+// Flag is the setting's flag name, without dashes in front.
+func (s Setting) Flag() string {
+	return strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(s.Env, "NOXAUDIT_"), "_", "-"))
+}
+
+// key is the setting's name in the configuration file.
+func (s Setting) key() string {
+	return strings.ToLower(strings.TrimPrefix(s.Env, "NOXAUDIT_"))
+}
+
+// Config is what the settings say. Zero values are replaced by defaults in Load.
+type Config struct {
+	DataDir           string // absolute; for SQLite files, keys and caches
+	DatabaseURL       string // "" = SQLite in DataDir
+	LedgerDatabaseURL string // "" = a SQLite file of its own in DataDir
+	LedgerKeyFile     string // "" = made in DataDir, on SQLite only
+	Deployment        string // names this installation in the ledger's origin
+}
+
+// Table lists all settings, in the order in which people read them.
+var Table = []Setting{
+	{Env: "NOXAUDIT_DATA_DIR", Help: "folder for the embedded databases and keys (default: noxaudit in the user's data folder)",
+		field: func(c *Config) *string { return &c.DataDir }},
+	{Env: "NOXAUDIT_DATABASE_URL", Help: "postgres:// URL of the operational database; empty: SQLite in the data folder", Secret: true,
+		field: func(c *Config) *string { return &c.DatabaseURL }, check: postgresOrEmpty},
+	{Env: "NOXAUDIT_LEDGER_DATABASE_URL", Help: "postgres:// URL of the ledger's own database; empty: a separate SQLite file in the data folder", Secret: true,
+		field: func(c *Config) *string { return &c.LedgerDatabaseURL }, check: postgresOrEmpty},
+	{Env: "NOXAUDIT_LEDGER_KEY_FILE", Help: "file with the key that signs ledger checkpoints; required with PostgreSQL, made in the data folder otherwise",
+		field: func(c *Config) *string { return &c.LedgerKeyFile }},
+	{Env: "NOXAUDIT_DEPLOYMENT", Help: "name of this installation in the ledger's origin (default: local)",
+		field: func(c *Config) *string { return &c.Deployment }, check: deployment},
+}
+
+// Sources are where Load looks. Flags holds the flags that were given, by flag name.
+type Sources struct {
+	Flags   map[string]string
+	Environ []string // "NAME=value", as os.Environ
+	File    string   // of --config; "" for none
+	Home    string   // default parent of the data folder
+}
+
+const maxFile = 1 << 20
+
+// Load reads and checks all settings. Its errors name the setting and its source, never a secret's value.
+func Load(src Sources) (Config, error) {
+	env := map[string]string{}
+	for _, kv := range src.Environ {
+		if k, v, ok := strings.Cut(kv, "="); ok {
+			env[k] = v
+		}
+	}
+	file, err := readFile(src.File)
+	if err != nil {
+		return Config{}, err
+	}
+	var c Config
+	var problems []error
+	for _, s := range Table {
+		value, from, err := s.find(src.Flags, env, file, src.File)
+		if err == nil && s.check != nil {
+			err = s.check(value)
+		}
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s (from %s): %w", s.Env, from, err))
+			continue
+		}
+		*s.field(&c) = value
+	}
+	if err := errors.Join(problems...); err != nil {
+		return Config{}, err
+	}
+	return c.withDefaults(src.Home)
+}
+
+func (s Setting) find(flags, env, file map[string]string, path string) (value, from string, err error) {
+	if v, ok := flags[s.Flag()]; ok {
+		return v, "--" + s.Flag(), nil
+	}
+	if v, ok := env[s.Env]; ok && v != "" {
+		return v, "the environment", nil
+	}
+	if name := env[s.Env+"_FILE"]; s.Secret && name != "" {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return "", s.Env + "_FILE", fmt.Errorf("cannot be read: %w", err)
+		}
+		return strings.TrimRight(string(b), "\r\n"), s.Env + "_FILE", nil
+	}
+	if v, ok := file[s.key()]; ok {
+		return v, path, nil
+	}
+	return "", "its default", nil
+}
+
+func readFile(path string) (map[string]string, error) {
+	if path == "" {
+		return nil, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("configuration file: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("configuration file: %w", err)
+	}
+	if len(b) > maxFile {
+		return nil, fmt.Errorf("configuration file %s: larger than 1 MiB", path)
+	}
+	var values map[string]string
+	if err := yaml.Unmarshal(b, &values); err != nil {
+		// yaml's own message may quote a value, and values may be secrets.
+		return nil, fmt.Errorf("configuration file %s: want one \"name: value\" a line, each value a text", path)
+	}
+	known := map[string]bool{}
+	for _, s := range Table {
+		known[s.key()] = true
+	}
+	var unknown []string
+	for k := range values {
+		if !known[k] {
+			unknown = append(unknown, k)
+		}
+	}
+	if len(unknown) > 0 {
+		sort.Strings(unknown)
+		return nil, fmt.Errorf("configuration file %s: no such setting: %s", path, strings.Join(unknown, ", "))
+	}
+	return values, nil
+}
+
+func (c Config) withDefaults(home string) (Config, error) {
+	if c.DataDir == "" {
+		if home == "" {
+			return Config{}, errors.New("NOXAUDIT_DATA_DIR: this user has no home folder; name a folder with --data-dir")
+		}
+		c.DataDir = filepath.Join(home, "noxaudit")
+	}
+	abs, err := filepath.Abs(c.DataDir)
+	if err != nil {
+		return Config{}, fmt.Errorf("NOXAUDIT_DATA_DIR: %w", err)
+	}
+	c.DataDir = abs
+	if c.Deployment == "" {
+		c.Deployment = "local"
+	}
+	return c, nil
+}
+
+// StoreDSN is what internal/store opens.
+func (c Config) StoreDSN() string {
+	if c.DatabaseURL != "" {
+		return c.DatabaseURL
+	}
+	return filepath.Join(c.DataDir, "noxaudit.db")
+}
+
+// LedgerDSN is what ledger/sqllog opens.
+func (c Config) LedgerDSN() string {
+	if c.LedgerDatabaseURL != "" {
+		return c.LedgerDatabaseURL
+	}
+	return filepath.Join(c.DataDir, "ledger.db")
+}
+
+// LedgerKey is the key file, and whether it may be made when it is missing. With PostgreSQL it may not: two
+// replicas would make two keys, and a lost container would take the key with it.
+func (c Config) LedgerKey() (path string, create bool, err error) {
+	if c.LedgerKeyFile != "" {
+		return c.LedgerKeyFile, false, nil
+	}
+	if c.LedgerDatabaseURL != "" || c.DatabaseURL != "" {
+		return "", false, errors.New("NOXAUDIT_LEDGER_KEY_FILE: needed with PostgreSQL; make a key with \"noxaudit ledger keygen FILE\" and keep it outside the database")
+	}
+	return filepath.Join(c.DataDir, "ledger.key"), true, nil
+}
+
+func postgresOrEmpty(v string) error {
+	if v != "" && !database.IsPostgres(v) {
+		return errors.New("want a URL that begins with postgres:// or postgresql://")
+	}
+	return nil
+}
+
+func deployment(v string) error {
+	if len(v) > 128 {
+		return errors.New("longer than 128 characters")
+	}
+	for _, r := range v {
+		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '.' {
+			return errors.New("want letters, digits, dots and dashes only")
+		}
+	}
+	return nil
+}
