@@ -28,40 +28,16 @@ type item struct {
 // collect finds the files that the auditor has to look at. What the base's view says of unchanged files is
 // taken over: an equal blob at an equal path cannot have another result.
 func (w *blobWork) collect(s *source.Snapshot) {
-	var entries []source.Entry
-	if w.base == nil {
-		entries = s.Entries()
-	} else {
-		changed := make(map[string]bool, len(w.changes))
-		removed := 0
-		for _, c := range w.changes {
-			changed[c.Path] = true
-			if c.From != nil && w.reads(*c.From) {
-				removed++
-			}
-			if c.To != nil {
-				entries = append(entries, *c.To)
-			}
-		}
-		for path, ds := range w.base.drafts {
-			if !changed[path] {
-				w.part.drafts[path] = ds
-			}
-		}
-		for path, reason := range w.base.gaps {
-			if _, still := s.Lookup(path); still && !changed[path] {
-				w.part.gaps[path] = reason
-			}
-		}
-		w.part.read = w.base.read - removed
-		w.part.passing = w.base.passing
+	entries := s.Entries()
+	if w.base != nil {
+		entries = w.inherit(s)
 	}
 	for _, e := range entries {
-		if !w.reads(e) {
+		reads, ok := w.auditor.Reads(e.Path)
+		if !ok || !e.Mode.IsFile() {
 			continue
 		}
-		reads, _ := w.auditor.Reads(e.Path)
-		w.part.read++
+		w.part.files++
 		k := newKey("blob", w.key)
 		k.add(reads, e.Blob)
 		w.todo = append(w.todo, item{e, k.String()})
@@ -69,13 +45,48 @@ func (w *blobWork) collect(s *source.Snapshot) {
 	// What the limits keep out is a gap for the auditors that would have looked there.
 	for _, sk := range s.Skipped() {
 		if _, ok := w.auditor.Reads(sk.Path); ok {
-			if _, had := w.part.gaps[sk.Path]; !had {
-				w.part.read++
-			}
 			w.part.gaps[sk.Path] = sk.Reason
+			w.part.skipped++
 		}
 	}
-	w.part.looked = w.part.read > 0
+	w.part.looked = w.part.files+w.part.skipped > 0
+}
+
+// inherit takes over what the base's view says of unchanged paths and returns the files that are left to look
+// at: all of each changed path, since two files may share a path that had to be made printable.
+func (w *blobWork) inherit(s *source.Snapshot) []source.Entry {
+	changed, raw := map[string]bool{}, map[string]bool{}
+	w.part.files = w.base.files
+	for _, c := range w.changes {
+		changed[c.Path] = true
+		if c.From != nil && w.reads(*c.From) {
+			w.part.files--
+		}
+		if c.To != nil {
+			raw[c.To.Raw] = true
+		}
+	}
+	var left []source.Entry
+	for path := range changed {
+		for _, e := range s.Named(path) {
+			left = append(left, e)
+			if !raw[e.Raw] && w.reads(e) {
+				w.part.files-- // unchanged: it will be counted once more
+			}
+		}
+	}
+	for path, ds := range w.base.drafts {
+		if !changed[path] {
+			w.part.drafts[path] = ds
+		}
+	}
+	for path, reason := range w.base.gaps {
+		if len(s.Named(path)) > 0 && !changed[path] {
+			w.part.gaps[path] = reason
+		}
+	}
+	w.part.passing = w.base.passing
+	return left
 }
 
 func (w *blobWork) reads(e source.Entry) bool {
@@ -93,6 +104,7 @@ func (r *run) blobs(ctx context.Context, stage string, s *source.Snapshot, works
 	for i, w := range works {
 		k := newKey("blobs of tree", w.key)
 		k.add(s.ID())
+		k.skipped(s, func(string) bool { return true })
 		trees[i] = k.String()
 	}
 	whole := r.cached(ctx, trees)

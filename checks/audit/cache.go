@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"hash"
 
+	"github.com/noxaudit/noxaudit/checks/source"
 	"github.com/noxaudit/noxaudit/internal/finding"
 )
 
@@ -41,6 +42,16 @@ func (k keyHash) add(parts ...string) {
 	}
 }
 
+// skipped adds what the limits keep out of a snapshot: they are no part of its id, and an operator may change
+// them.
+func (k keyHash) skipped(s *source.Snapshot, reads func(path string) bool) {
+	for _, sk := range s.Skipped() {
+		if reads(sk.Path) {
+			k.add(sk.Path, sk.Reason)
+		}
+	}
+}
+
 func (k keyHash) String() string { return hex.EncodeToString(k.h.Sum(nil)) }
 
 func (r *run) cached(ctx context.Context, keys []string) map[string][]byte {
@@ -67,14 +78,15 @@ func (r *run) remember(ctx context.Context, entries map[string][]byte) {
 // The values are JSON without a promise to anyone: format guards them.
 
 type storedPart struct {
-	Drafts map[string][]finding.Draft `json:"d,omitempty"`
-	Gaps   map[string]string          `json:"g,omitempty"`
-	Looked bool                       `json:"l,omitempty"`
-	Read   int                        `json:"r,omitempty"`
+	Drafts  map[string][]finding.Draft `json:"d,omitempty"`
+	Gaps    map[string]string          `json:"g,omitempty"`
+	Looked  bool                       `json:"l,omitempty"`
+	Files   int                        `json:"f,omitempty"`
+	Skipped int                        `json:"s,omitempty"`
 }
 
 func encodePart(p *part) ([]byte, error) {
-	return json.Marshal(storedPart{p.drafts, p.gaps, p.looked, p.read})
+	return json.Marshal(storedPart{p.drafts, p.gaps, p.looked, p.files, p.skipped})
 }
 
 func decodePart(b []byte) (*part, error) {
@@ -83,7 +95,7 @@ func decodePart(b []byte) (*part, error) {
 		return nil, err
 	}
 	p := newPart()
-	p.looked, p.read = s.Looked, s.Read
+	p.looked, p.files, p.skipped = s.Looked, s.Files, s.Skipped
 	if s.Drafts != nil {
 		p.drafts = s.Drafts
 	}

@@ -213,7 +213,8 @@ type part struct {
 	drafts  map[string][]finding.Draft // by path
 	gaps    map[string]string          // by path, the reason
 	looked  bool                       // there was something of its kind
-	read    int                        // files it was given, remembered or not
+	files   int                        // of its kind, looked at now or remembered
+	skipped int                        // of its kind, kept out by the limits
 	failed  string                     // why it could not do its work at all
 	passing bool                       // a gap has a passing cause: this part must not be remembered
 }
@@ -228,7 +229,7 @@ func (p *part) outcome(found int) (Outcome, string) {
 		return NotAssessed, p.failed
 	case found > 0:
 		return Found, ""
-	case p.read > 0 && len(p.gaps) >= p.read:
+	case len(p.gaps) > 0 && len(p.gaps) >= p.files+p.skipped:
 		return NotAssessed, "none of the files it looks at could be assessed"
 	case !p.looked:
 		return NotApplicable, ""
@@ -304,6 +305,7 @@ func (r *run) treeAuditor(ctx context.Context, s *source.Snapshot, a lifted, ta 
 			digest.add(e.Path, e.Mode.String(), e.Blob)
 		}
 	}
+	digest.skipped(s, ta.Reads)
 	return r.whole(ctx, digest.String(), p, func(ctx context.Context) (Result, error) { return ta.AuditTree(ctx, t) })
 }
 

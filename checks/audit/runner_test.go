@@ -317,7 +317,7 @@ func TestATreeAuditorIsAskedWhenItsFilesChange(t *testing.T) {
 	}
 }
 
-func TestAFailingTreeAuditorIsNotAssessedAndFailsClosedAtTheBase(t *testing.T) {
+func TestAFailingTreeAuditorIsNotAssessed(t *testing.T) {
 	b := setup(t)
 	head := b.commit(gittest.Files{"a.txt": "x"})
 	a := &treeAuditor{err: errors.New("no parser")}
@@ -385,6 +385,75 @@ func TestAnInterruptedRunKeepsWhatItHasDone(t *testing.T) {
 	}
 }
 
+func TestAFileWhoseTwinChangesKeepsItsFindings(t *testing.T) {
+	b := setup(t)
+	b.git.Write(gittest.Files{"a\xff.txt": "bad one\n", `a\xff.txt`: "bad two\n"}) // both are shown as a\xff.txt
+	base := b.commit(nil)
+	head := b.commit(gittest.Files{`a\xff.txt`: "fine\n"})
+	rep := run1(t, Options{}, Target{Head: head, Base: base}, &wordAuditor{})
+	if diff := cmp.Diff([]string{`a\xff.txt:1 old`}, said(rep)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAnotherLimitLooksAgain(t *testing.T) {
+	b := setup(t)
+	rev := b.git.Commit(gittest.Files{"a.txt": "bad " + strings.Repeat("x", 100)})
+	cache := &memory{}
+	ctx := context.Background()
+	for _, c := range []struct {
+		limit int64
+		want  Outcome
+	}{{50, NotAssessed}, {500, Found}, {50, NotAssessed}} {
+		repo, err := source.Open(ctx, b.git.Dir, source.Limits{BlobBytes: c.limit})
+		if err != nil {
+			t.Fatal(err)
+		}
+		commit, err := repo.Resolve(ctx, rev)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := repo.Commit(ctx, commit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := run1(t, Options{Cache: cache}, Target{Head: s}, &wordAuditor{}).Assessments[0].Outcome; got != c.want {
+			t.Errorf("limit %d: %q, want %q", c.limit, got, c.want)
+		}
+		repo.Close()
+	}
+}
+
+// failsAt fails on one tree only.
+type failsAt struct {
+	wordTree
+	tree string
+}
+
+type wordTree struct{}
+
+func (wordTree) Info() Info        { return Info{Name: "tree", Version: "1", Focus: []string{"docs"}} }
+func (wordTree) Reads(string) bool { return true }
+func (f failsAt) AuditTree(_ context.Context, t Tree) (Result, error) {
+	if t.ID() == f.tree {
+		return Result{}, errors.New("no parser")
+	}
+	return Result{Drafts: []Placed{{Path: "a.txt", Draft: finding.Draft{Type: "docs/old", Title: "old"}}}}, nil
+}
+
+func TestABaseThatCouldNotBeAssessedExcusesNothing(t *testing.T) {
+	b := setup(t)
+	base := b.commit(gittest.Files{"a.txt": "x"})
+	head := b.commit(gittest.Files{"b.txt": "y"})
+	rep := run1(t, Options{}, Target{Head: head, Base: base}, failsAt{tree: base.ID()})
+	if len(rep.Findings) != 1 || !rep.Findings[0].Introduced {
+		t.Errorf("findings %v: an old one is excused by a base that nobody saw", said(rep))
+	}
+	if gaps := rep.Assessments[0].Gaps; len(gaps) != 1 || !strings.Contains(gaps[0].Reason, "base was not assessed") {
+		t.Errorf("gaps %v", gaps)
+	}
+}
+
 // TestIncrementalEqualsFull is the law of the cache: whatever was looked at before, the answer is the one of a
 // fresh look.
 func TestIncrementalEqualsFull(t *testing.T) {
@@ -394,7 +463,7 @@ func TestIncrementalEqualsFull(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		files := gittest.Files{}
 		for range rapid.IntRange(1, 4).Draw(rt, "files") {
-			path := rapid.SampledFrom([]string{"a.txt", "b.txt", "d/c.txt", "d/e.md"}).Draw(rt, "path")
+			path := rapid.SampledFrom([]string{"a.txt", "b.txt", "d/c.txt", "d/e.md", "d\xff.txt", `d\xff.txt`}).Draw(rt, "path")
 			files[path] = rapid.SampledFrom([]string{"bad\n", "fine\n", "x\nbad\nbad\n", "worse\n"}).Draw(rt, "body")
 		}
 		states = append(states, b.commit(files))

@@ -104,6 +104,17 @@ func (s *Snapshot) Lookup(path string) (Entry, bool) {
 	return s.entries[i], true
 }
 
+// Named returns all entries of a Path: mostly one, several where different raw paths look the same, or none.
+// They must not be modified.
+func (s *Snapshot) Named(path string) []Entry {
+	first, _ := slices.BinarySearchFunc(s.entries, path, func(e Entry, p string) int { return strings.Compare(e.Path, p) })
+	last := first
+	for last < len(s.entries) && s.entries[last].Path == path {
+		last++
+	}
+	return s.entries[first:last]
+}
+
 // Read returns the content of an entry of this snapshot; of a symbolic link it is the target's name. The
 // caller owns the bytes. ErrTooLarge, ErrMissing, ErrNotFile (a submodule) and ErrChanged (a file of the
 // working tree that is no longer what was listed) are told apart by errors.Is.

@@ -271,7 +271,7 @@ func TestPlaces(t *testing.T) {
 		{`{"uri":"file:///build/repo/x.go"}`, "x.go", ""},
 		{`{"uri":"file://localhost/build/repo/x.go"}`, "x.go", ""},
 		{`{"uri":"/build/repo/x.go"}`, "x.go", ""},
-		{`{"uri":"file:///work/%72epo/y.go"}`, "y.go", ""},
+		{`{"uri":"file:///checkout/%72epo/y.go"}`, "y.go", ""},
 		{`{"uri":"file:///C:/Repo/z.go"}`, "z.go", ""},
 		{`{"uri":"C:\\Repo\\z.go"}`, "z.go", ""},
 		{`{"uri":"c:/Repo/z.go"}`, "z.go", ""},
@@ -292,7 +292,7 @@ func TestPlaces(t *testing.T) {
 		{`{"index":5}`, "", ""},
 	} {
 		text := document(bases + `"results":[{"locations":[{"physicalLocation":{"artifactLocation":` + c.location + `,"region":{"startLine":3}}}]}]`)
-		for _, root := range []string{"/work/repo", "/work/repo/"} {
+		for _, root := range []string{"/checkout/repo", "/checkout/repo/"} {
 			run := read(t, text, ReadOptions{Root: root}).Runs[0]
 			run2 := read(t, text, ReadOptions{Root: `C:\Repo`}).Runs[0]
 			if strings.Contains(c.location, "Repo") {
