@@ -200,6 +200,9 @@ func (a *Auditor) draft(text string, p place, found []match, seal audit.Seal) []
 	var drafts []finding.Draft
 	for _, m := range a.choose(text, found) {
 		c := a.card(m.rule)
+		if p.kind == minified && c.rank == generic {
+			continue
+		}
 		if m.doubt || p.test {
 			c.confidence /= 2
 		}

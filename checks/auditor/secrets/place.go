@@ -20,16 +20,19 @@ type kind string
 
 const (
 	anyText        kind = ""
-	config         kind = "config"  // key and value files, where a value needs no quotes
-	yamlFile       kind = "yaml"    // the same, and Kubernetes
-	php            kind = "php"     // the engine has rules for these five alone
-	terraform      kind = "tf"      //
-	nuget          kind = "nuget"   //
-	netrc          kind = "netrc"   //
-	pgpass         kind = "pgpass"  //
-	gitCredentials kind = "gitcred" //
+	config         kind = "config" // key and value files, where a value needs no quotes
+	yamlFile       kind = "yaml"   // the same, and Kubernetes
+	php            kind = "php"    // the engine has rules for these and YAML alone
+	terraform      kind = "tf"
+	nuget          kind = "nuget"
+	netrc          kind = "netrc"
+	pgpass         kind = "pgpass"
+	gitCredentials kind = "gitcred"
 	htpasswd       kind = "htpasswd"
 	keystore       kind = "keystore" // PKCS #12, the one binary form that is looked at
+	// minified is what a build wrote: keys that it wove in are real leaks, names beside random values mean
+	// nothing. The engine's generic rules do not count there.
+	minified kind = "minified"
 	// thirdParty is code and lock files that somebody else wrote or a tool generated: digests and identifiers
 	// by the thousand. The engine's rules stay away from them, ours marked "everywhere" do not: a password
 	// in the URL of a private registry ends up in a lock file.
@@ -129,8 +132,8 @@ func kindOf(base, ext string) kind {
 	if strings.HasPrefix(base, ".env.") {
 		return config
 	}
-	if strings.HasSuffix(base, ".min.js") || strings.HasSuffix(base, ".min.css") || strings.HasSuffix(base, ".js.map") {
-		return thirdParty
+	if strings.HasSuffix(base, ".min.js") || strings.HasSuffix(base, ".min.css") || strings.HasSuffix(base, ".map") {
+		return minified
 	}
 	return byExt[ext]
 }

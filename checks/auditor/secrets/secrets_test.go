@@ -424,6 +424,18 @@ func TestSecretsAtTheSeamsOfPiecesAreFoundOnce(t *testing.T) {
 	}
 }
 
+func TestMinifiedCodeLeaksTokensAndNotRandomValues(t *testing.T) {
+	f := newForger(12)
+	pat, value := "gh"+"p_"+f.text(alnum, 36), f.text(hexes, 30)+"7z"
+	text := `var a={token:"` + pat + `"},b={apiKey:"` + value + `"};`
+	if ds := auditText(t, standard(t), "dist/app.min.js", text); len(ds) != 1 || ds[0].Type != "secrets/github-pat" {
+		t.Errorf("got %+v, want the token alone", ds)
+	}
+	if ds := auditText(t, standard(t), "src/app.js", text); len(ds) != 2 {
+		t.Errorf("in source: got %+v, want both", ds)
+	}
+}
+
 func TestAKeyStoreIsAFindingAndABinaryOfThatNameIsNot(t *testing.T) {
 	a := standard(t)
 	body := newForger(4).text(alnum, 300)
@@ -457,7 +469,7 @@ func TestReadsTellsApartWhatMattersAndNothingElse(t *testing.T) {
 	a := standard(t)
 	for path, want := range map[string]string{
 		"main.go": "", "deep/er/main.rs": "", "a.yaml": "yaml", "b/c.yml": "yaml", "x/.env.local": "config", "App.PROPERTIES": "config",
-		"go.sum": "third-party", "web/node_modules/a/index.js": "third-party", "vendor/github.com/a/b.go": "third-party", "a.min.js": "third-party",
+		"go.sum": "third-party", "web/node_modules/a/index.js": "third-party", "vendor/github.com/a/b.go": "third-party", "a.min.js": "minified", "app.js.map": "minified",
 		"vendor/mine.go": "", "a_test.go": "+test", "testdata/x.yaml": "yaml+test", "src/test/java/A.java": "+test", "index.php": "php", "main.tf": "tf",
 		".netrc": "netrc", "home/.pgpass": "pgpass", "k.p12": "keystore", "NuGet.Config": "nuget", ".env.example": "config+test",
 	} {
