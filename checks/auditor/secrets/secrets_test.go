@@ -234,6 +234,8 @@ func TestHarmlessValuesAreNotFound(t *testing.T) {
 	a := standard(t)
 	for _, c := range []struct{ path, text string }{
 		{"a.go", `password := "password"`},
+		{"a.go", "if s.MaxConcurrentUploadsNumber != nil {"},
+		{"a.js", "exports.airtableApiRequest = airtableApiRequestV2;"},
 		{"a.go", `password := os.Getenv("DB_PASSWORD")`},
 		{"a.go", `const passwordEnv = "APP_DB_PASSWORD_V2"`},
 		{"a.go", `monkey := "f81d4fae7dec11d0a76500a0c91e6bf6"`},
