@@ -5,9 +5,16 @@
 // the files that log in (.netrc, .pgpass). Each of ours is one file, rules/<id>/rule.yml, with its examples.
 //
 // Where several rules match one place, the most specific one names the finding. The severity says what the
-// credential would open; the confidence says how sure we are that it is one. Tests, fixtures and hosts that
-// only this machine resolves halve the confidence and hide nothing: whether that is enough to block is a
-// policy's decision.
+// credential would open; the confidence says how sure we are that it is one. Hosts that only this machine
+// resolves halve the confidence, and so do tests and fixtures for all but the formats of providers; neither hides
+// anything: whether that is enough to block is a policy's decision.
+//
+// # Where they look
+//
+// In every file, whatever its name and encoding: an author chooses both. A name only keeps away the rules that
+// guess, where they would guess wrong (lock files, third-party and minified code). Data that is no text is
+// searched in its printable parts for the forms that leave no doubt. Not searched is what is compressed or
+// encrypted: the inside of an archive, of a PDF's streams, of an image.
 //
 // # What a secret may touch
 //
@@ -23,6 +30,7 @@ package secrets
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
@@ -54,7 +62,7 @@ type Auditor struct {
 }
 
 // version changes whenever equal input could give other results.
-const version = "1"
+const version = "2"
 
 // own are the built-in rules, loaded once; they are part of the program, so a fault in them is ours.
 var own = sync.OnceValue(func() rules {
@@ -146,72 +154,115 @@ func (a *Auditor) Info() audit.Info {
 	}
 }
 
-// Reads implements audit.BlobAuditor. The key is the family of the file (configuration, YAML, lock file, …)
-// and whether the path names tests; pictures, fonts, archives and compiled code are not read.
+// Reads implements audit.BlobAuditor. Every file is read: an author chooses its name. The key is the family of
+// the file (configuration, YAML, …), whether its name says that it is full of noise (lock files, third-party and
+// minified code), and whether it names tests.
 func (a *Auditor) Reads(path string) (key string, ok bool) {
-	p, ok := placeOf(path)
-	if !ok {
-		return "", false
-	}
+	key = placeOf(path).key()
 	if a.byPath {
-		return p.key() + ":" + path, true
+		key += ":" + path
 	}
-	return p.key(), true
+	return key, true
 }
 
-// AuditBlob implements audit.BlobAuditor. Binary content has no drafts. An error means that the text was not
-// searched to its end: the context ended, or the engine failed.
+// MaxDrafts is how many findings of one file are listed, the graver ones first.
+const MaxDrafts = 1_000
+
+// ErrTooMany comes with the first MaxDrafts findings of a file that has more. Such a file is a gap and is looked
+// at anew in each run, which takes a few seconds.
+var ErrTooMany = errors.New("more than 1,000 findings in this file: the others are not listed")
+
+// AuditBlob implements audit.BlobAuditor. What is not text is searched for the precise forms of secrets in what
+// is printable of it; the insides of archives and of whatever else is compressed are not.
+//
+// An error means that the file was not searched to its end or that not all of its findings are listed: the
+// context ended, the engine failed, or a file made to be slow was left alone (5 MiB take three seconds at most).
+// The drafts found until then come back with it.
 func (a *Auditor) AuditBlob(ctx context.Context, b audit.Blob) ([]finding.Draft, error) {
-	p, ok := placeOf(b.Path)
-	if !ok {
-		return nil, nil
-	}
-	text, ok := textOf(b.Bytes)
-	if p.kind == keystore {
-		text, ok = string(b.Bytes), true
-	}
-	if !ok || text == "" {
-		return nil, nil
-	}
-	found, err := a.own.in(p).find(ctx, text)
-	if err != nil {
-		return nil, fmt.Errorf("secrets: %w", err)
-	}
-	if p.kind != thirdParty && p.kind != keystore {
-		path := p.sample()
-		if a.byPath {
-			path = b.Path
+	p := placeOf(b.Path)
+	var drafts []finding.Draft
+	var failed error
+	said := map[string]bool{} // what the views before found
+	look := func(p place, v view) {
+		found, err := a.search(ctx, p, v, b.Path)
+		if err != nil && failed == nil {
+			failed = fmt.Errorf("secrets: %w", err)
 		}
-		more, err := a.finder.find(ctx, text, path)
-		if err != nil {
-			return nil, fmt.Errorf("secrets: %w", err)
+		kept := a.choose(v.text, p, v.binary, found)
+		fresh := slices.DeleteFunc(slices.Clone(kept), func(m match) bool { return said[m.secret] })
+		for _, m := range kept {
+			said[m.secret] = true
 		}
-		found = append(found, more...)
+		if len(fresh) > MaxDrafts {
+			fresh = a.gravest(p, fresh)
+			failed = ErrTooMany
+		}
+		drafts = append(drafts, a.draft(v.text, p, found, fresh, b.Seal)...)
 	}
-	if len(found) == 0 {
-		return nil, nil
+	if p.kind == keystore || keyStore(b.Bytes) {
+		look(place{kind: keystore, test: p.test}, view{text: string(b.Bytes), binary: true})
+		p.kind = anyText
 	}
-	return a.draft(text, p, found, b.Seal), nil
+	for _, v := range views(b.Bytes) {
+		if v.text != "" {
+			look(p, v)
+		}
+	}
+	if len(drafts) > MaxDrafts { // of two views
+		drafts, failed = drafts[:MaxDrafts], ErrTooMany
+	}
+	return drafts, failed
 }
 
-func (a *Auditor) draft(text string, p place, found []match, seal audit.Seal) []finding.Draft {
+// search lets both finders look at a text. With an error what they found until then comes back too.
+func (a *Auditor) search(ctx context.Context, p place, v view, path string) ([]match, error) {
+	found, err := a.own.in(p, v.binary).find(ctx, v.text)
+	if p.kind == keystore || ctx.Err() != nil {
+		return found, err
+	}
+	if !a.byPath {
+		path = p.sample()
+	}
+	more, failed := a.finder.find(ctx, v.text, path, v.binary || p.noise == thirdParty)
+	return append(found, more...), cmp.Or(failed, err)
+}
+
+// gravest gives the MaxDrafts gravest of matches, in their order.
+func (a *Auditor) gravest(p place, ms []match) []match {
+	slices.SortStableFunc(ms, func(x, y match) int {
+		cx, cy := a.card(x.rule), a.card(y.rule)
+		return cmp.Or(-cmp.Compare(cx.severity, cy.severity), -cmp.Compare(confidence(cx, x, p), confidence(cy, y, p)))
+	})
+	ms = ms[:MaxDrafts]
+	slices.SortFunc(ms, func(x, y match) int { return cmp.Compare(x.start, y.start) })
+	return ms
+}
+
+// confidence is the rule's, or half of it where the value or the place speaks against a live credential. A place
+// does not speak against what a provider issued.
+func confidence(c card, m match, p place) finding.Confidence {
+	if m.doubt || p.test && !c.issued() {
+		return c.confidence / 2
+	}
+	return c.confidence
+}
+
+// draft words the chosen of all matches that were found in a text.
+func (a *Auditor) draft(text string, p place, found, chosen []match, seal audit.Seal) []finding.Draft {
+	if len(chosen) == 0 {
+		return nil
+	}
 	l := newLines(text)
 	k := newMask(l, found)
 	var drafts []finding.Draft
-	for _, m := range a.choose(text, found) {
+	for _, m := range chosen {
 		c := a.card(m.rule)
-		if p.kind == minified && c.rank == generic {
-			continue
-		}
-		if m.doubt || p.test {
-			c.confidence /= 2
-		}
 		first, last := l.at(m.start), l.at(m.end-1)
 		d := finding.Draft{
 			Type:        "secrets/" + m.rule,
 			Focus:       "security",
 			Severity:    c.severity,
-			Confidence:  c.confidence,
+			Confidence:  confidence(c, m, p),
 			Evidence:    finding.Deterministic,
 			Title:       c.title,
 			Message:     c.message,
@@ -230,17 +281,21 @@ func (a *Auditor) draft(text string, p place, found []match, seal audit.Seal) []
 }
 
 // choose keeps of overlapping matches the one of the highest rank, then the longest, and drops what the
-// engine's looser patterns take for a secret and is none. What it drops stays masked.
-func (a *Auditor) choose(text string, found []match) []match {
+// engine's looser patterns take for a secret and is none, or guess where there is noise. What it drops stays
+// masked.
+func (a *Auditor) choose(text string, p place, binary bool, found []match) []match {
 	var ms []match
+	ranks := map[string]rank{}
 	for _, m := range found {
-		if m.rule != "" && m.end > m.start && !a.harmless(text, m) {
+		if m.rule == "" || m.end <= m.start {
+			continue
+		}
+		c := a.card(m.rule)
+		ranks[m.rule] = c.rank
+		noisy := p.noise == minified && c.rank <= assignment || (binary || p.noise == thirdParty) && c.rank < specific
+		if !noisy && !a.harmless(text, m) {
 			ms = append(ms, m)
 		}
-	}
-	ranks := map[string]rank{}
-	for _, m := range ms {
-		ranks[m.rule] = a.card(m.rule).rank
 	}
 	slices.SortFunc(ms, func(x, y match) int {
 		return cmp.Or(
@@ -288,7 +343,7 @@ func (a *Auditor) harmless(text string, m match) bool {
 	case "private-key":
 		return emptyKey(m.secret)
 	case "generic-api-key":
-		return placeholder(m.secret) || reference(m.secret) || weak(m.secret) || digest(m.secret)
+		return placeholder(m.secret) || reference(m.secret) || weak(m.secret) || digest(m.secret) || statement(text, m)
 	case "vault-service-token":
 		// Tokens before Vault 1.10 are "s." and 24 letters and digits, which is also a field of s in any language.
 		legacy, ok := strings.CutPrefix(m.secret, "s.")

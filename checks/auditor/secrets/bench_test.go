@@ -59,7 +59,7 @@ func BenchmarkAudit(b *testing.B) {
 		b.SetBytes(size)
 		for b.Loop() {
 			for _, blob := range blobs {
-				if _, err := a.engine.find(context.Background(), string(blob.Bytes), ""); err != nil {
+				if _, err := a.engine.find(context.Background(), string(blob.Bytes), "", false); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -69,8 +69,7 @@ func BenchmarkAudit(b *testing.B) {
 		b.SetBytes(size)
 		for b.Loop() {
 			for _, blob := range blobs {
-				p, _ := placeOf(blob.Path)
-				if _, err := a.own.in(p).find(context.Background(), string(blob.Bytes)); err != nil {
+				if _, err := a.own.in(placeOf(blob.Path), false).find(context.Background(), string(blob.Bytes)); err != nil {
 					b.Fatal(err)
 				}
 			}

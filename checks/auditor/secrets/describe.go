@@ -1,6 +1,7 @@
 package secrets
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/noxaudit/noxaudit/internal/finding"
@@ -16,6 +17,21 @@ type card struct {
 	cwe         []int
 	rank        rank
 	loose       bool // its pattern matches placeholders too: they are refused afterwards
+}
+
+// precise reports whether a finding's value alone says what it is: one provider's format or a private key. Such
+// rules apply in every file, whatever its name and content.
+func (c card) precise() bool { return c.rank == provider && !c.loose }
+
+// issued reports whether a value is in a format that only one provider issues. Where it stands takes nothing
+// from that, so a folder called "tests" leaves its confidence alone: only the value itself lowers it.
+//
+// Private keys are no such values, though as precise: nobody issued them, and most of those in repositories are
+// fixtures. In test places theirs is halved, which an author can bring about by a name. A policy that must not
+// be evaded so asks for a confidence_minimum of 0.45 or less for them.
+func (c card) issued() bool {
+	key := slices.Contains(c.cwe, cweHardcodedKey) && !slices.Contains(c.cwe, cweHardcodedCredentials)
+	return c.precise() && c.confidence >= 800 && !key
 }
 
 // rank decides between rules that match the same bytes: the highest names the finding.

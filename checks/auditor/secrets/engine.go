@@ -30,19 +30,26 @@ type match struct {
 
 // finder is what finds secrets in a text. The engine stands behind it so that another can take its place.
 type finder interface {
-	// find returns matches in any order; path is the path to apply path-bound rules to, "" for none. An error
-	// means that the text was not searched to its end.
-	find(ctx context.Context, text, path string) ([]match, error)
+	// find returns matches in any order; path is the path to apply path-bound rules to, "" for none; precise
+	// leaves out the rules that guess. An error means that the text was not searched to its end for all of them;
+	// what was found comes back with it.
+	find(ctx context.Context, text, path string, precise bool) ([]match, error)
 }
 
 // engine is gitleaks as a library. Its detector is built once, at the first text: compiling 222 patterns
 // takes a good half second, and a run whose results are all cached needs none of them.
 type engine struct {
-	detector func() (*detect.Detector, error)
-	added    map[string]bool // ids of an operator's own rules
+	detectors func() (detectors, error)
+	added     map[string]bool // ids of an operator's own rules
 
 	mu    sync.Mutex
 	cards map[string]card
+}
+
+// detectors share their compiled patterns.
+type detectors struct {
+	all     *detect.Detector
+	precise *detect.Detector // without the rules that guess, see card.precise
 }
 
 // engineVersion is the module version in go.mod; a test compares the two.
@@ -60,6 +67,13 @@ const (
 	overlap = 16 << 10
 )
 
+// How many matches in one file are looked for. The library takes up to a quarter of a millisecond for each; past
+// these numbers nobody reads them, and the file is a gap.
+const (
+	maxGuesses = 1_500 // of the rules that guess; from there on the precise ones go on alone
+	maxPrecise = 4_000
+)
+
 // maxExtra bounds an operator's rules: gitleaks' own are 90 KiB.
 const maxExtra = 1 << 20
 
@@ -69,13 +83,13 @@ var translating sync.Mutex
 // silence turns the library's logger off: at debug level it writes the secrets it finds.
 var silence = sync.OnceFunc(func() { logging.Logger = zerolog.Nop() })
 
-// shared is the detector with the default rules, one per process.
-var shared = sync.OnceValues(func() (*detect.Detector, error) { return build(nil) })
+// shared are the detectors with the default rules, once per process.
+var shared = sync.OnceValues(func() (detectors, error) { return build(nil, nil) })
 
 // newEngine gives the engine with an operator's rules; nil means the built-in ones alone.
 func newEngine(extra *gitleaks.ViperConfig) (*engine, error) {
 	if extra == nil {
-		return &engine{detector: shared}, nil
+		return &engine{detectors: shared}, nil
 	}
 	added := map[string]bool{}
 	for _, r := range extra.Rules {
@@ -88,11 +102,11 @@ func newEngine(extra *gitleaks.ViperConfig) (*engine, error) {
 	for _, r := range known.Rules {
 		delete(added, r.ID)
 	}
-	d, err := build(extra)
+	d, err := build(extra, added)
 	if err != nil {
 		return nil, err
 	}
-	return &engine{detector: func() (*detect.Detector, error) { return d, nil }, added: added}, nil
+	return &engine{detectors: func() (detectors, error) { return d, nil }, added: added}, nil
 }
 
 // parseExtra reads an operator's rules and refuses what could not be applied.
@@ -116,38 +130,76 @@ func parseExtra(src []byte) (*gitleaks.ViperConfig, error) {
 	return extra, nil
 }
 
-func build(extra *gitleaks.ViperConfig) (d *detect.Detector, err error) {
+func build(extra *gitleaks.ViperConfig, added map[string]bool) (ds detectors, err error) {
 	translating.Lock()
 	defer translating.Unlock()
 	silence()
 	// The library panics on a pattern that its own engine refuses, a very large one.
 	defer func() {
 		if p := recover(); p != nil {
-			d, err = nil, fmt.Errorf("not a valid regular expression: %s", clip(fmt.Sprint(p)))
+			ds, err = detectors{}, fmt.Errorf("not a valid regular expression: %s", clip(fmt.Sprint(p)))
 		}
 	}()
 	rules, err := parse([]byte(gitleaks.DefaultConfig))
 	if err != nil {
-		return nil, fmt.Errorf("built in: %w", err)
+		return ds, fmt.Errorf("built in: %w", err)
 	}
 	rules.AllowList.Paths = nil // which paths to pass over is placeOf's decision
+	// These look at the whole line for each match, which takes seconds where a file is one line; see statement.
+	for i := range rules.Rules {
+		r := &rules.Rules[i]
+		kept := r.Allowlists[:0]
+		for _, a := range r.Allowlists {
+			if a.RegexTarget != "line" {
+				kept = append(kept, a)
+			}
+		}
+		r.Allowlists = kept
+	}
 	if extra != nil {
 		if err := extend(rules, extra); err != nil {
-			return nil, err
+			return ds, err
 		}
 	}
 	cfg, err := rules.Translate()
 	if err != nil {
-		return nil, errors.New(clip(err.Error()))
+		return ds, errors.New(clip(err.Error()))
 	}
 	for id, r := range cfg.Rules {
 		r.Tags = nil // the detector appends to them, from every goroutine
 		cfg.Rules[id] = r
 	}
-	d = detect.NewDetector(cfg)
+	ds.all = newDetector(cfg)
+	precise := cfg
+	precise.Rules, precise.Keywords = map[string]gitleaks.Rule{}, map[string]struct{}{}
+	var keep func(id string)
+	keep = func(id string) { // with the rules that it needs beside it
+		r, ok := cfg.Rules[id]
+		if _, done := precise.Rules[id]; done || !ok {
+			return
+		}
+		precise.Rules[id] = r
+		for _, k := range r.Keywords {
+			precise.Keywords[strings.ToLower(k)] = struct{}{}
+		}
+		for _, other := range r.RequiredRules {
+			keep(other.RuleID)
+		}
+	}
+	for id, r := range cfg.Rules {
+		if describe(id, r, added[id]).precise() {
+			keep(id)
+		}
+	}
+	ds.precise = newDetector(precise)
+	return ds, nil
+}
+
+func newDetector(cfg gitleaks.Config) *detect.Detector {
+	d := detect.NewDetector(cfg)
 	d.MaxDecodeDepth = decodeDepth
 	d.IgnoreGitleaksAllow = true // a comment in the code under audit does not switch its audit off
-	return d, nil
+	return d
 }
 
 // parse reads the library's TOML form. It extends nothing: the library's own way of doing so reads files,
@@ -240,6 +292,16 @@ func expressions(rules *gitleaks.ViperConfig) (contents, paths []string) {
 	return slices.DeleteFunc(contents, empty), slices.DeleteFunc(paths, empty)
 }
 
+func describe(id string, r gitleaks.Rule, added bool) card {
+	switch {
+	case r.Regex == nil:
+		return cardOf(id, "")
+	case added:
+		return addedCard(id, r.Description)
+	}
+	return cardOf(id, r.Regex.String())
+}
+
 // card describes one of the engine's rules.
 func (e *engine) card(id string) card {
 	e.mu.Lock()
@@ -248,12 +310,9 @@ func (e *engine) card(id string) card {
 		return c
 	}
 	c := cardOf(id, "")
-	if d, err := e.detector(); err == nil {
-		if r, ok := d.Config.Rules[id]; ok && r.Regex != nil {
-			c = cardOf(id, r.Regex.String())
-			if e.added[id] {
-				c = addedCard(id, r.Description)
-			}
+	if ds, err := e.detectors(); err == nil {
+		if r, ok := ds.all.Config.Rules[id]; ok {
+			c = describe(id, r, e.added[id])
 		}
 	}
 	if e.cards == nil {
@@ -263,27 +322,49 @@ func (e *engine) card(id string) card {
 	return c
 }
 
-func (e *engine) find(ctx context.Context, text, path string) ([]match, error) {
-	d, err := e.detector()
+func (e *engine) find(ctx context.Context, text, path string, precise bool) (all []match, err error) {
+	ds, err := e.detectors()
 	if err != nil {
 		return nil, err
 	}
-	var all []match
+	d := ds.all
+	if precise {
+		d = ds.precise
+	}
+	guesses, known := 0, 0
 	for from := 0; from < len(text); {
 		to, next := cut(text, from)
-		found, err := detectPiece(ctx, d, text[from:to], path)
-		if err != nil {
-			return nil, err
-		}
-		for _, m := range found {
+		found, failed := detectPiece(ctx, d, text[from:to], path)
+		for i, m := range found {
 			m.start, m.end = m.start+from, m.end+from
-			if m.start < next { // the next piece sees the others whole
-				all = append(all, m)
+			found[i] = m
+			if m.start >= next { // the next piece sees it whole
+				continue
 			}
+			all = append(all, m)
+			if e.card(m.rule).precise() {
+				known++
+			} else {
+				guesses++
+			}
+		}
+		if failed == nil && known > maxPrecise {
+			failed = errCrowded{"credentials"}
+		}
+		if failed != nil { // there is no next piece: what it would have seen is at least masked
+			for _, m := range found {
+				if m.start >= next {
+					all = append(all, m)
+				}
+			}
+			return all, failed
+		}
+		if guesses > maxGuesses && d == ds.all && next < len(text) {
+			d, err = ds.precise, errCrowded{"random values under a secret's name"}
 		}
 		from = next
 	}
-	return all, nil
+	return all, err
 }
 
 // cut says where the piece that starts at from ends and where the next one starts, at ends of lines if
@@ -314,11 +395,9 @@ func detectPiece(ctx context.Context, d *detect.Detector, text, path string) (fo
 		text += "\n" // the library misplaces what stands on an unfinished last line
 	}
 	reports := d.DetectContext(ctx, detect.Fragment{Raw: text, FilePath: path})
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
+	err = ctx.Err() // it stops between two rules and keeps what it has
 	if len(reports) == 0 {
-		return nil, nil
+		return nil, err
 	}
 	l := newLines(text)
 	for _, r := range reports {
@@ -327,7 +406,7 @@ func detectPiece(ctx context.Context, d *detect.Detector, text, path string) (fo
 		}
 		found = append(found, locate(l, r))
 	}
-	return found, nil
+	return found, err
 }
 
 // locate finds the bytes of a report. The library counts lines from 0 and takes the LF before a line for its

@@ -137,7 +137,7 @@ func TestHostileRulesAreRefusedWithASentence(t *testing.T) {
 // failing stands in for the engine.
 type failing struct{ err error }
 
-func (f failing) find(context.Context, string, string) ([]match, error) { return nil, f.err }
+func (f failing) find(context.Context, string, string, bool) ([]match, error) { return nil, f.err }
 
 func TestAFailingEngineIsNotAClean(t *testing.T) {
 	a := standard(t)

@@ -9,9 +9,11 @@ import (
 // so the place is the cache key, and nothing behind AuditBlob sees the path itself (one exception: an
 // operator's own path patterns, see Options.Extra).
 type place struct {
-	kind kind
-	// test says that the path names tests, fixtures or examples. It halves the confidence and hides nothing:
-	// a real credential in a fixture has leaked all the same.
+	kind  kind
+	noise noise
+	// test says that the path names tests, fixtures or examples. It hides nothing: a real credential in a fixture
+	// has leaked all the same. It halves the confidence of what tests are full of and leaves the formats of
+	// providers as they are, see card.issued.
 	test bool
 }
 
@@ -29,14 +31,21 @@ const (
 	pgpass         kind = "pgpass"
 	gitCredentials kind = "gitcred"
 	htpasswd       kind = "htpasswd"
-	keystore       kind = "keystore" // PKCS #12, the one binary form that is looked at
-	// minified is what a build wrote: keys that it wove in are real leaks, names beside random values mean
-	// nothing. The engine's generic rules do not count there.
-	minified kind = "minified"
+	keystore       kind = "keystore" // PKCS #12
+)
+
+// noise says that a file is full of values that look like secrets and are none. An author chooses the name, so
+// it only keeps away the rules that guess: a form that one provider issues, a private key and what is wrong
+// wherever it stands (a rule's "everywhere") are looked for in every file.
+type noise string
+
+const (
+	quiet noise = ""
+	// minified is what a build wrote: names beside random values mean nothing there.
+	minified noise = "minified"
 	// thirdParty is code and lock files that somebody else wrote or a tool generated: digests and identifiers
-	// by the thousand. The engine's rules stay away from them, ours marked "everywhere" do not: a password
-	// in the URL of a private registry ends up in a lock file.
-	thirdParty kind = "third-party"
+	// by the thousand.
+	thirdParty noise = "third-party"
 )
 
 var byBase = map[string]kind{
@@ -45,47 +54,32 @@ var byBase = map[string]kind{
 	".git-credentials": gitCredentials,
 	".htpasswd":        htpasswd, "htpasswd": htpasswd,
 	"nuget.config": nuget,
-	"go.sum":       thirdParty, "go.mod": thirdParty, "go.work.sum": thirdParty,
-	"package-lock.json": thirdParty, "npm-shrinkwrap.json": thirdParty, "pnpm-lock.yaml": thirdParty, "yarn.lock": thirdParty,
-	"deno.lock": thirdParty, "bun.lock": thirdParty,
-	"pipfile.lock": thirdParty, "poetry.lock": thirdParty, "uv.lock": thirdParty, "pdm.lock": thirdParty,
-	"cargo.lock": thirdParty, "composer.lock": thirdParty, "gemfile.lock": thirdParty, "mix.lock": thirdParty,
-	"packages.lock.json": thirdParty, "gradle.lockfile": thirdParty, "verification-metadata.xml": thirdParty,
-	"gradlew": thirdParty, "gradlew.bat": thirdParty, "mvnw": thirdParty, "mvnw.cmd": thirdParty,
-	".npmrc": config, ".yarnrc": config, ".pypirc": config, ".my.cnf": config, ".s3cfg": config, ".boto": config, ".env": config,
+	".npmrc":       config, ".yarnrc": config, ".pypirc": config, ".my.cnf": config, ".s3cfg": config, ".boto": config, ".env": config,
 	".envrc": config, ".flaskenv": config, "credentials": config, "dockerfile": config, "wp-config.php": php,
 }
 
 var byExt = map[string]kind{
 	".ini": config, ".cfg": config, ".cnf": config, ".conf": config, ".config": config, ".properties": config, ".env": config,
 	".toml": config, ".yml": yamlFile, ".yaml": yamlFile, ".php": php, ".tf": terraform, ".hcl": terraform, ".tfvars": terraform,
-	".p12": keystore, ".pfx": keystore, ".svg": thirdParty,
+	".p12": keystore, ".pfx": keystore,
 }
 
-var unread = set(
-	// pictures, sound, film
-	"bmp", "gif", "jpg", "jpeg", "png", "tif", "tiff", "webp", "ico", "icns", "psd", "avif", "heic", "mp3", "mp4", "m4a", "mov", "avi", "mkv",
-	"webm", "ogg", "wav", "flac",
-	// fonts
-	"eot", "otf", "ttf", "ttc", "woff", "woff2",
-	// archives and packages
-	"zip", "gz", "tgz", "bz2", "xz", "zst", "7z", "rar", "tar", "jar", "war", "ear", "apk", "aar", "gem", "whl", "nupkg", "deb", "rpm", "dmg",
-	"iso", "cab", "msi", "crx",
-	// documents in binary containers
-	"pdf", "doc", "docx", "xls", "xlsx", "ppt", "pptx", "odt", "ods", "odp",
-	// compiled code and stored data
-	"exe", "dll", "so", "dylib", "a", "o", "obj", "lib", "pdb", "class", "pyc", "pyo", "wasm", "bin", "node", "parquet", "npy", "npz", "pt",
-	"onnx", "gltf", "glb", "suo", "vsidx",
-)
+// lockFiles are written by tools.
+var lockFiles = set("go.sum", "go.mod", "go.work.sum",
+	"package-lock.json", "npm-shrinkwrap.json", "pnpm-lock.yaml", "yarn.lock", "deno.lock", "bun.lock",
+	"pipfile.lock", "poetry.lock", "uv.lock", "pdm.lock", "cargo.lock", "composer.lock", "gemfile.lock", "mix.lock",
+	"packages.lock.json", "gradle.lockfile", "verification-metadata.xml", "gradlew", "gradlew.bat", "mvnw", "mvnw.cmd")
 
 var thirdPartyDirs = set("node_modules", "bower_components", "jspm_packages", "site-packages", "dist-packages", ".yarn")
 
 // Below "vendor", a first segment with a dot is a module's host; these are other tools' layouts.
 var vendorDirs = set("bundle", "ruby", "cache", "autoload.php", "composer", "modules.txt")
 
-// Besides all that begin with "test".
-var testDirs = set("__tests__", "spec", "specs", "fixture", "fixtures",
-	"__fixtures__", "mock", "mocks", "__mocks__", "example", "examples", "sample", "samples", "demo", "e2e")
+// testDirs are whole names of folders: "testimony" and "contest" are none.
+var testDirs = set("test", "tests", "testing", "testdata", "test-data", "test_data", "__tests__", "__test__", "unittest", "unittests",
+	"unit-tests", "integration-test", "integration-tests", "integration_tests", "testutil", "testutils", "test-utils", "testhelper", "testhelpers",
+	"test-helpers", "test-fixtures", "test_fixtures", "testfixtures", "spec", "specs", "fixture", "fixtures", "__fixtures__",
+	"mock", "mocks", "__mocks__", "e2e", "example", "examples", "sample", "samples", "demo", "demos")
 
 func set(words ...string) map[string]bool {
 	m := make(map[string]bool, len(words))
@@ -95,64 +89,75 @@ func set(words ...string) map[string]bool {
 	return m
 }
 
-// placeOf classifies a path; ok is false for files that hold no text. It compares words and compiles nothing,
-// because it is asked about every file of a tree.
-func placeOf(p string) (pl place, ok bool) {
-	p = strings.ToLower(p)
-	dir, base := path.Split(p)
+// placeOf classifies a path. It compares words and compiles nothing, because it is asked about every file of a
+// tree.
+func placeOf(p string) (pl place) {
+	dir, name := path.Split(p)
+	base := strings.ToLower(name)
 	ext := path.Ext(base)
-	if ext != "" && unread[ext[1:]] {
-		return place{}, false
-	}
 	pl.kind = kindOf(base, ext)
+	switch {
+	case lockFiles[base], ext == ".sum", ext == ".svg":
+		pl.noise = thirdParty
+	case strings.HasSuffix(base, ".min.js"), strings.HasSuffix(base, ".min.css"), ext == ".map":
+		pl.noise = minified
+	}
 	under := "" // the segment before
-	for seg := range strings.SplitSeq(strings.TrimSuffix(dir, "/"), "/") {
+	for seg := range strings.SplitSeq(strings.TrimSuffix(strings.ToLower(dir), "/"), "/") {
 		switch {
 		case thirdPartyDirs[seg], under == "vendor" && (vendorDirs[seg] || strings.Contains(seg, ".")):
-			pl.kind = thirdParty
-		case testDirs[seg], strings.HasPrefix(seg, "test"):
+			pl.noise = thirdParty
+		case testDirs[seg]:
 			pl.test = true
 		}
 		under = seg
 	}
-	pl.test = pl.test || testFile(base, ext)
-	if pl.kind == thirdParty {
-		pl.test = false
-	}
-	return pl, true
+	pl.test = pl.test || testFile(strings.TrimSuffix(name, path.Ext(name)), base, ext)
+	return pl
 }
 
 func kindOf(base, ext string) kind {
 	if k, ok := byBase[base]; ok {
 		return k
 	}
-	if ext == ".sum" {
-		return thirdParty
-	}
 	if strings.HasPrefix(base, ".env.") {
 		return config
-	}
-	if strings.HasSuffix(base, ".min.js") || strings.HasSuffix(base, ".min.css") || strings.HasSuffix(base, ".map") {
-		return minified
 	}
 	return byExt[ext]
 }
 
-func testFile(base, ext string) bool {
-	stem := strings.TrimSuffix(base, ext)
-	for _, end := range []string{"_test", ".test", ".spec", "_spec", "-test", ".example", ".sample", ".template", ".dist"} {
-		if strings.HasSuffix(stem, end) {
+// testFile knows the names that test runners look for (a_test.go, a.test.ts, test_a.py, a_spec.rb, ATest.java)
+// and templates (.env.example). Stem is the name without ext in the case it has.
+func testFile(stem, base, ext string) bool {
+	switch ext {
+	case ".example", ".sample", ".template", ".dist":
+		return true
+	case ".java", ".kt", ".scala", ".groovy", ".cs", ".swift":
+		if strings.HasSuffix(stem, "Test") || strings.HasSuffix(stem, "Tests") {
 			return true
 		}
 	}
-	return ext == ".example" || ext == ".sample" || ext == ".template" || ext == ".dist" || strings.HasPrefix(stem, "test_")
+	if base == "conftest.py" || strings.HasPrefix(base, "test_") {
+		return true
+	}
+	low := strings.TrimSuffix(base, ext)
+	for _, end := range []string{"_test", ".test", ".spec", "_spec", "-test", ".example", ".sample", ".template", ".dist"} {
+		if strings.HasSuffix(low, end) {
+			return true
+		}
+	}
+	return false
 }
 
 func (p place) key() string {
-	if p.test {
-		return string(p.kind) + "+test"
+	key := string(p.kind)
+	if p.noise != quiet {
+		key += "+" + string(p.noise)
 	}
-	return string(p.kind)
+	if p.test {
+		key += "+test"
+	}
+	return key
 }
 
 // sample is the path the engine is shown in place of the real one, so that its rules for some kinds of file

@@ -39,7 +39,7 @@ func leaks(a *Auditor, ds []finding.Draft, secret string) string {
 	return ""
 }
 
-var noise = rapid.StringMatching(`[a-zA-Z0-9 =:;,."'(){}<>/+_-]{0,120}`)
+var clutter = rapid.StringMatching(`[a-zA-Z0-9 =:;,."'(){}<>/+_-]{0,120}`)
 
 func TestNoDraftCarriesASecret(t *testing.T) {
 	a := standard(t)
@@ -59,7 +59,7 @@ func TestNoDraftCarriesASecret(t *testing.T) {
 			if rapid.Bool().Draw(t, "twice") {
 				line += " " + secret[:rapid.IntRange(0, len(secret)).Draw(t, "again")]
 			}
-			text.WriteString(noise.Draw(t, "before") + " " + line + noise.Draw(t, "after"))
+			text.WriteString(clutter.Draw(t, "before") + " " + line + clutter.Draw(t, "after"))
 			text.WriteString(rapid.SampledFrom([]string{"\n", "\r\n", " ", "\n\n"}).Draw(t, "end"))
 		}
 		ds, err := a.AuditBlob(context.Background(), audit.Blob{Path: path, Bytes: []byte(text.String()), Seal: testSeal})

@@ -244,8 +244,24 @@ func encodedDummy(s string) bool {
 	return placeholder(string(b)) || reference(string(b))
 }
 
+var statementPattern = regexp.MustCompile(`--mount=type=secret,|import[ \t]+\{[ \t\w,]+\}[ \t]+from[ \t]+['"][^'"]+['"]`)
+
+// statement reports whether a match stands in an import of names or the mount of a secret, where names that say
+// "key" or "token" stand beside others. Of a long line it sees what is near.
+func statement(text string, m match) bool {
+	from, to := max(0, m.start-beyond), min(len(text), m.end+beyond)
+	if i := strings.LastIndexByte(text[from:m.start], '\n'); i >= 0 {
+		from += i + 1
+	}
+	if i := strings.IndexByte(text[m.end:to], '\n'); i >= 0 {
+		to = m.end + i
+	}
+	return statementPattern.MatchString(text[from:to])
+}
+
 // embedded reports whether a match is a stretch of a longer run of base 64: data that happens to contain the
-// letters of a token's prefix. A token whose alphabet has more than base 64 cannot be.
+// letters of a token's prefix. A token whose alphabet has more than base 64 cannot be, and one that fills a
+// segment between slashes stands in a path.
 func embedded(text string, m match) bool {
 	for i := m.start; i < m.end; i++ {
 		if !base64Byte(text[i]) {
@@ -259,6 +275,9 @@ func embedded(text string, m match) bool {
 	for end < len(text) && end-m.end < object && base64Byte(text[end]) {
 		end++
 	}
+	if (start == m.start || text[m.start-1] == '/') && (end == m.end || text[m.end] == '/') {
+		return false
+	}
 	return end-start-(m.end-m.start) >= 18 && entropy(text[start:m.start]+text[m.end:end]) > 3.5
 }
 
@@ -266,16 +285,37 @@ func base64Byte(c byte) bool {
 	return c == '+' || c == '/' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 }
 
+// wrapping is what stands between the lines of a key: white space, also written as an escape, and the marks of
+// a text that is put together from one string per line.
+var wrapping = regexp.MustCompile(`[\s\x00]|\\[nrt\\]|["'` + "`" + `,;]\s*[+.]?\s*["'` + "`" + `]`)
+
 var keyBody = regexp.MustCompile(`[A-Za-z0-9+/=]{38,}`)
 
 // emptyKey reports whether what stands between a private key's header and footer holds no key: an ellipsis in
-// a document, a parser's own strings, an armoured public part.
+// a document, a parser's own strings, an armoured public part. Keys may be wrapped at any column.
 func emptyKey(s string) bool {
+	s = s[header(s):]
+	if n := strings.LastIndex(s, "-----END"); n >= 0 {
+		s = s[:n]
+	}
 	total := 0
-	for _, run := range keyBody.FindAllString(s, -1) {
-		if !placeholder(run) {
-			total += len(run)
+	for _, run := range keyBody.FindAllString(wrapping.ReplaceAllString(s, ""), -1) {
+		if !mixed(run) {
+			continue // prose without its spaces
+		}
+		for len(run) > 0 { // a dummy's letters may occur in a long one by chance
+			n := min(64, len(run))
+			if !placeholder(run[:n]) {
+				total += n
+			}
+			run = run[n:]
 		}
 	}
 	return total < 40
+}
+
+// mixed reports whether a text has digits, small and capital letters, as 38 characters of base 64 nearly always
+// have.
+func mixed(s string) bool {
+	return strings.ContainsAny(s, "0123456789") && strings.ToLower(s) != s && strings.ToUpper(s) != s
 }

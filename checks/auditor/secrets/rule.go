@@ -10,8 +10,10 @@ import (
 	"math"
 	"path"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/noxaudit/noxaudit/internal/finding"
 	"gopkg.in/yaml.v3"
@@ -31,7 +33,7 @@ type definition struct {
 	Confidence  string           `yaml:"confidence"`
 	CWE         []int            `yaml:"cwe"`
 	Rank        string           `yaml:"rank"`       // provider, specific or assignment
-	Everywhere  bool             `yaml:"everywhere"` // also in lock files and third-party code
+	Everywhere  bool             `yaml:"everywhere"` // in every file, as providers' formats are
 	Files       []kind           `yaml:"files"`      // only in files of these kinds; empty: in any text
 	Keywords    []string         `yaml:"keywords"`   // lower case, found in any case; one must be in the window
 	Exact       []string         `yaml:"exact"`      // the same, found in this case only
@@ -61,6 +63,8 @@ type rule struct {
 	definition
 	card     card
 	patterns []pattern
+	anchors  bool // some pattern begins at a keyword
+	floats   bool // some does not
 	mask     *regexp.Regexp
 	refuse   []func(string) bool
 	verify   proof
@@ -75,6 +79,7 @@ type pattern struct {
 
 	anchored bool
 	lead     *regexp.Regexp // nil: anything
+	leadMost int            // bytes that the lead can take; 0: no limit
 	leadHost int
 }
 
@@ -96,12 +101,38 @@ func newPattern(src string) (p pattern, err error) {
 			return p, err
 		}
 		p.leadHost = max(p.lead.SubexpIndex("host"), 0)
+		if tree, err := syntax.Parse(lead, syntax.Perl); err == nil {
+			p.leadMost = longest(tree)
+		}
 	}
 	p.secret, p.user, p.host = p.SubexpIndex("secret"), max(p.SubexpIndex("user"), 0), max(p.SubexpIndex("host"), 0)
 	if p.secret < 0 {
 		return p, fmt.Errorf(`pattern %q: no group "secret"`, src)
 	}
 	return p, nil
+}
+
+// longest is how many bytes a pattern can take, 0 for no limit.
+func longest(re *syntax.Regexp) int {
+	sum, most := 0, 0
+	for _, sub := range re.Sub {
+		n := longest(sub)
+		if n == 0 && sub.Op != syntax.OpBeginText && sub.Op != syntax.OpEmptyMatch {
+			return 0
+		}
+		sum, most = sum+n, max(most, n)
+	}
+	switch re.Op {
+	case syntax.OpLiteral:
+		return utf8.UTFMax * len(re.Rune)
+	case syntax.OpCharClass, syntax.OpAnyChar, syntax.OpAnyCharNotNL:
+		return utf8.UTFMax
+	case syntax.OpConcat, syntax.OpCapture, syntax.OpQuest:
+		return sum
+	case syntax.OpAlternate:
+		return most
+	}
+	return 0
 }
 
 // rules are our own, sorted by id.
@@ -163,6 +194,7 @@ func newRule(src []byte) (*rule, error) {
 			return nil, fmt.Errorf("pattern %q: a rule on whole files has no keyword to begin at", src)
 		}
 		r.patterns = append(r.patterns, p)
+		r.anchors, r.floats = r.anchors || p.anchored, r.floats || !p.anchored
 	}
 	if r.definition.Mask != "" {
 		if r.mask, err = regexp.Compile(r.definition.Mask); err != nil {
@@ -195,89 +227,121 @@ const (
 	before = 240
 	beyond = 480
 	object = 8 << 10
-	whole  = 256 << 10 // of a file that a rule reads as a whole
+	// What one rule may cost in one file. An attempt costs a little and each byte it takes one more: a file of
+	// 5 MiB that people wrote or a tool generated stays far below, one made to be slow ends after about a second.
+	maxWork    = 16 << 20
+	attempt    = 16
+	maxMatches = 2_000
 )
 
-// in gives the rules for a place.
-func (rs rules) in(p place) rules {
+// in gives the rules for a place. In noise only those remain that know what they find by its form or by the
+// one file it stands in.
+func (rs rules) in(p place, binary bool) rules {
 	var fit rules
 	for _, r := range rs {
-		if p.kind == thirdParty && !r.Everywhere {
+		if len(r.Files) > 0 && !slices.Contains(r.Files, p.kind) {
 			continue
 		}
-		if len(r.Files) == 0 || slices.Contains(r.Files, p.kind) {
+		known := r.Everywhere || r.card.precise() || len(r.Files) > 0 && r.card.rank > assignment
+		switch {
+		case known, p.noise == quiet && !binary, p.noise == minified && !binary && r.card.rank > assignment:
 			fit = append(fit, r)
 		}
 	}
 	return fit
 }
 
-// find looks for the rules' secrets. Spans to mask that are no findings come back as matches without a rule.
-func (rs rules) find(ctx context.Context, text string) ([]match, error) {
-	low := lower(text)
-	var all []match
-	for _, r := range rs {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		if r.Window == "file" {
-			all = append(all, r.matches(text[:min(len(text), whole)])...)
-			continue
-		}
-		for _, word := range r.Keywords {
-			found, err := r.around(ctx, text, low, word)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, found...)
-		}
-		for _, word := range r.Exact {
-			found, err := r.around(ctx, text, text, word)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, found...)
-		}
-	}
-	return all, nil
+// errCrowded is the error of a search that was cut short. What was found until then is kept.
+type errCrowded struct{ rule string }
+
+func (e errCrowded) Error() string {
+	return "too many places look like " + e.rule + ": the file was not searched for more of them"
 }
 
-// around applies the rule to the windows around each occurrence of a word.
-func (r *rule) around(ctx context.Context, text, low, word string) (all []match, err error) {
+// find looks for the rules' secrets. Spans to mask that are no findings come back as matches without a rule.
+// With an error the matches found until then come back too; a rule that is cut short does not keep the others
+// from their work.
+func (rs rules) find(ctx context.Context, text string) (all []match, err error) {
+	low := lower(text)
+	for _, r := range rs {
+		if err := ctx.Err(); err != nil {
+			return all, err
+		}
+		s := search{rule: r, text: text}
+		if r.Window == "file" {
+			found := r.matches(text, maxMatches)
+			all = append(all, found...)
+			s.crowded = len(found) >= maxMatches
+		}
+		for _, word := range r.Keywords {
+			s.around(ctx, low, word)
+		}
+		for _, word := range r.Exact {
+			s.around(ctx, text, word)
+		}
+		all = append(all, s.found...)
+		if s.crowded && err == nil {
+			err = errCrowded{r.ID}
+		}
+	}
+	return all, cmp.Or(ctx.Err(), err)
+}
+
+// search is one rule's way through one text.
+type search struct {
+	*rule
+	text    string
+	found   []match
+	work    int
+	crowded bool
+}
+
+// around applies the rule to the windows around each occurrence of a word, until the context ends or the rule
+// has cost what it may.
+func (s *search) around(ctx context.Context, low, word string) {
 	done := 0 // text before this was searched for patterns without an anchor
-	for from, n := 0, 0; ; n++ {
+	for from, n := 0, 0; !s.crowded; n++ {
 		i := strings.Index(low[from:], word)
 		if i < 0 {
-			return all, nil
+			return
 		}
 		at := from + i
 		from = at + len(word)
-		if n%256 == 0 {
-			if err := ctx.Err(); err != nil {
-				return nil, err
-			}
+		if n%256 == 0 && ctx.Err() != nil {
+			return
 		}
-		start, end := r.window(text, at, from)
-		if r.Needs != "" && !strings.ContainsAny(text[at:end], r.Needs) {
+		if at < done && !s.anchors {
 			continue
 		}
-		found := r.matchesAt(text[start:end], at-start)
-		if at >= done {
-			found = append(found, r.matches(text[start:end])...)
-			if done = end; end < len(text) && text[end] != '\n' {
-				done = end - before // what starts near the cut needs another look
-			}
-		}
-		for _, m := range found {
-			m.start, m.end = m.start+start, m.end+start
-			if m.end == end { // cut by the window
-				for m.end < len(text) && m.end-m.start < object && encodedByte(text[m.end]) {
-					m.end++
+		s.work += attempt
+		start, end := s.window(s.text, at, from)
+		if s.Needs == "" || strings.ContainsAny(s.text[at:end], s.Needs) {
+			found := s.matchesAt(s.text[start:end], at-start, &s.work)
+			if at >= done && s.floats {
+				s.work += end - start
+				found = append(found, s.matches(s.text[start:end], maxMatches)...)
+				if done = end; end < len(s.text) && s.text[end] != '\n' {
+					done = end - before // what starts near the cut needs another look
 				}
-				m.secret += text[end:m.end]
 			}
-			all = append(all, m)
+			s.take(found, start, end)
 		}
+		s.crowded = s.work > maxWork || len(s.found) >= maxMatches
+	}
+}
+
+// take keeps what was found in a window. A secret that the window cut is followed to its end.
+func (s *search) take(found []match, start, end int) {
+	for _, m := range found {
+		m.start, m.end = m.start+start, m.end+start
+		if m.end == end {
+			for m.end < len(s.text) && m.end-m.start < object && encodedByte(s.text[m.end]) {
+				m.end++
+			}
+			m.secret += s.text[end:m.end]
+			s.work += m.end - end
+		}
+		s.found = append(s.found, m)
 	}
 }
 
@@ -302,18 +366,20 @@ func (r *rule) window(text string, at, after int) (start, end int) {
 	return start, end
 }
 
-// matchesAt tries the anchored patterns on the keyword at a byte of the window.
-func (r *rule) matchesAt(window string, at int) (all []match) {
+// matchesAt tries the anchored patterns on the keyword at a byte of the window and adds to work what it cost.
+func (r *rule) matchesAt(window string, at int, work *int) (all []match) {
 	for _, p := range r.patterns {
-		if !p.anchored {
+		if !p.anchored || p.leadMost > 0 && !p.leads(window, at) { // a short lead is looked at first
 			continue
 		}
 		g := p.FindStringSubmatchIndex(window[at:])
 		if g == nil {
 			continue
 		}
+		*work += g[1]
 		host := ""
-		if p.lead != nil {
+		if p.lead != nil && p.leadMost == 0 {
+			*work += at
 			lead := p.lead.FindStringSubmatch(window[:at])
 			if lead == nil {
 				continue
@@ -330,13 +396,19 @@ func (r *rule) matchesAt(window string, at int) (all []match) {
 	return all
 }
 
-// matches searches the window for the patterns without an anchor.
-func (r *rule) matches(window string) (all []match) {
+// leads tries a lead of limited length on the text before a byte of the window. It sees one byte more than
+// that, so that a "^" in it holds at the window's beginning only.
+func (p pattern) leads(window string, at int) bool {
+	return p.lead.MatchString(window[max(0, at-p.leadMost-1):at])
+}
+
+// matches searches the window for the patterns without an anchor, each for at most so many.
+func (r *rule) matches(window string, most int) (all []match) {
 	for _, p := range r.patterns {
 		if p.anchored {
 			continue
 		}
-		for _, g := range p.FindAllStringSubmatchIndex(window, -1) {
+		for _, g := range p.FindAllStringSubmatchIndex(window, most) {
 			if m, ok := r.judge(p, window, g, ""); ok {
 				m.start, m.end = g[2*p.secret], g[2*p.secret+1]
 				all = append(all, m)
