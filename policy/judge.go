@@ -38,7 +38,8 @@ var ErrInput = errors.New("judge: unusable input")
 // A policy selects the findings that have one of its focus areas, one of its types and one of its paths,
 // where it names such. Of these it leaves out the less severe ones, and under scope "introduced" (the
 // default) those that were there at the base; both are counted. The others act: they block, warn or are
-// reported, as the action says. A finding may act under several policies, and one under none is counted.
+// reported, as the action says. A finding may act under several policies, and one under none is counted. One
+// that was moved is old only for a policy that asks for the path it came from as well.
 //
 // A finding acts one step lower (a warning where the policy blocks, reported where it warns) when
 //
@@ -259,7 +260,8 @@ type fact struct {
 	evidence          finding.Evidence
 	confidence        finding.Confidence
 	introduced        bool
-	selected          bool // by at least one policy
+	from              int32 // number of the path it was moved from, or -1
+	selected          bool  // by at least one policy
 }
 
 func newIndex(fs []finding.Finding) *index {
@@ -275,6 +277,10 @@ func newIndex(fs []finding.Finding) *index {
 			evidence:   f.Evidence,
 			confidence: f.Confidence,
 			introduced: f.Introduced,
+			from:       -1,
+		}
+		if f.MovedFrom != "" {
+			ix.facts[i].from = number(place, &ix.places, f.MovedFrom)
 		}
 	}
 	return ix
@@ -367,7 +373,8 @@ func judgeOne(p Policy, ix *index, assessments []Assessment) (verdict.Result, er
 			r.Counts.BelowSeverity++
 			return
 		}
-		if f.introduced {
+		introduced := f.introduced || f.from >= 0 && !m.wantsPath(ix.places[f.from])
+		if introduced {
 			r.Counts.Introduced++
 		} else {
 			r.Counts.Existing++
@@ -387,10 +394,10 @@ func judgeOne(p Policy, ix *index, assessments []Assessment) (verdict.Result, er
 		switch action {
 		case verdict.Block:
 			r.Counts.Blocking++
-			blocking.add(f.severity, i, short)
+			blocking.add(f, acting{i, short, introduced})
 		case verdict.Warn:
 			r.Counts.Warning++
-			warning.add(f.severity, i, short)
+			warning.add(f, acting{i, short, introduced})
 		default:
 			r.Counts.Reported++
 		}
@@ -448,32 +455,47 @@ func strongest(es ...verdict.Effect) verdict.Effect {
 	return verdict.EffectNone
 }
 
-// worst keeps the first MaxRefs findings of each severity, so that a list of the most severe needs no sort
-// of all.
-type worst [finding.Critical + 1][]acting
-
-type acting struct {
-	i     int
-	short shortfall
+// worst keeps up to MaxRefs findings of each severity, so that a list of the most severe needs no sort of all.
+// Of one file it takes the first few before the others, or a flood in one file would hide the rest.
+type worst [finding.Critical + 1]struct {
+	first, more []acting
+	perPlace    map[int32]int
 }
 
-func (w *worst) add(s finding.Severity, i int, short shortfall) {
-	if len(w[s]) < verdict.MaxRefs {
-		w[s] = append(w[s], acting{i, short})
+// firstPerPlace is how many findings of one file are listed before those of other files.
+const firstPerPlace = 5
+
+type acting struct {
+	i          int
+	short      shortfall
+	introduced bool // as this policy sees it
+}
+
+func (w *worst) add(f *fact, a acting) {
+	of := &w[f.severity]
+	if of.perPlace == nil {
+		of.perPlace = map[int32]int{}
+	}
+	list := &of.first
+	if of.perPlace[f.place]++; of.perPlace[f.place] > firstPerPlace {
+		list = &of.more
+	}
+	if len(*list) < verdict.MaxRefs {
+		*list = append(*list, a)
 	}
 }
 
 func refs(p Policy, ix *index, w *worst) []verdict.Ref {
 	var out []verdict.Ref
 	for _, s := range finding.Severities() {
-		for _, a := range w[s] {
+		for _, a := range slices.Concat(w[s].first, w[s].more) {
 			if len(out) == verdict.MaxRefs {
 				return out
 			}
 			f := &ix.findings[a.i]
 			ref := verdict.Ref{
 				ID: f.ID, Fingerprint: f.Fingerprint, Content: f.Content, Type: f.Type, Severity: f.Severity,
-				Path: f.Path, Line: max(f.Region.StartLine, 0), Introduced: f.Introduced,
+				Path: f.Path, Line: max(f.Region.StartLine, 0), Introduced: a.introduced,
 			}
 			switch a.short {
 			case otherEvidence:

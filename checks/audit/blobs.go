@@ -1,8 +1,12 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/noxaudit/noxaudit/checks/source"
@@ -240,11 +244,14 @@ func (r *run) file(ctx context.Context, s *source.Snapshot, j *job) map[string][
 	for i, w := range j.works {
 		b := Blob{Path: j.entry.Path, Bytes: body, Seal: r.target.Seal}
 		ds, err := guard(ctx, r.opts.BlobTimeout, func(ctx context.Context) ([]finding.Draft, error) { return w.auditor.AuditBlob(ctx, b) })
+		for i := range ds {
+			r.maskDraft(&ds[i])
+		}
 		r.mu.Lock()
 		// What was found before a failure still counts.
 		w.part.add(j.entry.Path, ds)
 		if err != nil {
-			w.part.gap(j.entry.Path, err.Error(), true)
+			w.part.gap(j.entry.Path, r.mask(err.Error()), true)
 		}
 		r.mu.Unlock()
 		if err == nil {
@@ -259,6 +266,35 @@ func (r *run) file(ctx context.Context, s *source.Snapshot, j *job) map[string][
 func (p *part) add(path string, ds []finding.Draft) {
 	if len(ds) > 0 {
 		p.drafts[path] = append(p.drafts[path], ds...)
+	}
+}
+
+// Limits on what is listed. A file or a tool that floods the list must not take the memory, the database or the
+// reader's attention of all others; what is left out is a gap, so that it is never silent.
+const (
+	maxPerFile    = 1_000
+	maxPerAuditor = 20_000
+)
+
+// limit keeps the gravest findings of each file, and of all files those of the first paths. It decides by the
+// part alone, so that a remembered part gives the same.
+func (p *part) limit() {
+	total := 0
+	for _, path := range slices.Sorted(maps.Keys(p.drafts)) {
+		ds := p.drafts[path]
+		most := min(maxPerFile, maxPerAuditor-total)
+		if len(ds) > most {
+			ds = slices.Clone(ds)
+			slices.SortStableFunc(ds, func(a, b finding.Draft) int {
+				return cmp.Or(cmp.Compare(b.Severity, a.Severity), cmp.Compare(b.Confidence, a.Confidence), cmp.Compare(a.Region.StartLine, b.Region.StartLine))
+			})
+			p.gaps[path] = fmt.Sprintf("%d of its %d findings are listed", most, len(ds))
+			p.drafts[path] = ds[:most]
+			if most == 0 {
+				delete(p.drafts, path)
+			}
+		}
+		total += min(len(ds), most)
 	}
 }
 

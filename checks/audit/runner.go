@@ -17,10 +17,11 @@ import (
 
 // Options tune a Runner. The zero value is usable.
 type Options struct {
-	Cache         Cache         // nil: nothing is remembered between runs
-	Workers       int           // files audited at once; default: the number of processors
-	BlobTimeout   time.Duration // for one auditor on one file; default 30 s
-	TreeTimeout   time.Duration // for one auditor on one tree or change; default 10 min
+	Cache         Cache                    // nil: nothing is remembered between runs
+	Workers       int                      // files audited at once; default: the number of processors
+	BlobTimeout   time.Duration            // for one auditor on one file; default 30 s
+	TreeTimeout   time.Duration            // for one auditor on one tree or change; default 10 min
+	Mask          func(text string) string // takes secrets out of a short text; nil: texts stay as they are
 	AllowNetwork  bool
 	AllowMoney    bool
 	AllowCommands bool
@@ -161,6 +162,10 @@ func (r *Runner) Run(ctx context.Context, t Target) (*Report, error) {
 	rep.Stats.Files = len(t.Head.Entries())
 	var atBase []finding.Finding
 	for i, a := range r.auditors {
+		head.parts[i].limit()
+		if base != nil {
+			base.parts[i].limit()
+		}
 		fs := assemble(a.info.Name, head.parts[i].drafts)
 		as := Assessment{
 			Auditor: a.info.Name, Version: a.info.Version, Config: a.info.Config, Inputs: a.info.Inputs,
@@ -177,7 +182,7 @@ func (r *Runner) Run(ctx context.Context, t Target) (*Report, error) {
 				as.Gaps = append(as.Gaps, Gap{Reason: "the base was not assessed (" + failed + "), so every finding counts as introduced", Introduced: true})
 			}
 			old := assemble(a.info.Name, base.parts[i].drafts)
-			finding.MarkIntroduced(fs, old)
+			finding.MarkIntroduced(fs, old, head.moves)
 			atBase = append(atBase, old...)
 		}
 		rep.Findings = append(rep.Findings, fs...)
@@ -205,6 +210,7 @@ func assemble(auditor string, byPath map[string][]finding.Draft) []finding.Findi
 type treeResult struct {
 	snapshot *source.Snapshot
 	changed  map[string]bool // paths that differ from the base, with a base
+	moves    finding.Moves   // likewise
 	parts    []*part
 }
 
@@ -229,7 +235,7 @@ func (p *part) outcome(found int) (Outcome, string) {
 		return NotAssessed, p.failed
 	case found > 0:
 		return Found, ""
-	case len(p.gaps) > 0 && len(p.gaps) >= p.files+p.skipped:
+	case p.files+p.skipped > 0 && len(p.gaps) >= p.files+p.skipped: // never so of a tree or change auditor
 		return NotAssessed, "none of the files it looks at could be assessed"
 	case !p.looked:
 		return NotApplicable, ""
@@ -263,10 +269,7 @@ func (r *run) tree(ctx context.Context, stage string, s *source.Snapshot, base *
 		if changes, err = s.Diff(ctx, base.snapshot); err != nil {
 			return nil, fmt.Errorf("compare with the base: %w", err)
 		}
-		res.changed = make(map[string]bool, len(changes))
-		for _, c := range changes {
-			res.changed[c.Path] = true
-		}
+		res.changed, res.moves = changedPaths(changes, s, base.snapshot)
 	}
 	var blobs []*blobWork
 	for i, a := range r.auditors {
@@ -294,6 +297,35 @@ func (r *run) tree(ctx context.Context, stage string, s *source.Snapshot, base *
 		}
 	}
 	return res, nil
+}
+
+// changedPaths are the paths that differ, those that the limits keep out included: they are no entries, so a
+// comparison of entries does not see them. One whose content is not known counts as changed.
+func changedPaths(changes []source.Change, head, base *source.Snapshot) (map[string]bool, finding.Moves) {
+	changed := make(map[string]bool, len(changes))
+	moves := finding.Moves{Added: map[string]bool{}, Deleted: map[string]bool{}, Renamed: map[string]string{}}
+	for _, c := range changes {
+		changed[c.Path] = true
+		switch {
+		case c.From == nil:
+			moves.Added[c.Path] = true
+			if c.RenamedFrom != "" {
+				moves.Renamed[c.Path] = c.RenamedFrom
+			}
+		case c.To == nil:
+			moves.Deleted[c.Path] = true
+		}
+	}
+	was := map[string]string{}
+	for _, sk := range base.Skipped() {
+		was[sk.Path] = sk.Blob
+	}
+	for _, sk := range head.Skipped() {
+		if blob := was[sk.Path]; sk.Blob == "" || sk.Blob != blob {
+			changed[sk.Path] = true
+		}
+	}
+	return changed, moves
 }
 
 func (r *run) treeAuditor(ctx context.Context, s *source.Snapshot, a lifted, ta TreeAuditor, p *part) error {
@@ -348,14 +380,35 @@ func (r *run) whole(ctx context.Context, key string, p *part, call func(context.
 		return ctx.Err()
 	}
 	if err != nil {
-		p.failed = err.Error()
+		p.failed = r.mask(err.Error())
 		return nil
+	}
+	for i := range res.Drafts {
+		r.maskDraft(&res.Drafts[i].Draft)
+	}
+	for i := range res.Gaps {
+		res.Gaps[i].Reason = r.mask(res.Gaps[i].Reason)
 	}
 	p.take(res)
 	if body, err := encodeResult(res); err == nil {
 		r.remember(ctx, map[string][]byte{key: body})
 	}
 	return nil
+}
+
+// mask takes secrets out of what an auditor says. Each auditor masks what it knows to be one; another tool's
+// message, or the line of code it is about, may hold any.
+func (r *run) mask(text string) string {
+	if r.opts.Mask == nil || text == "" {
+		return text
+	}
+	return r.opts.Mask(text)
+}
+
+func (r *run) maskDraft(d *finding.Draft) {
+	for _, text := range []*string{&d.Title, &d.Message, &d.Remediation, &d.Context, &d.Link} {
+		*text = r.mask(*text)
+	}
 }
 
 func (p *part) take(res Result) {

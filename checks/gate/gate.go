@@ -38,7 +38,8 @@ type Gate struct {
 // Request is one state of one repository that somebody wants judged.
 type Request struct {
 	Repo     name.Repo
-	Line     string // the line of history whose findings are tracked: "worktree", "default", "pull/12"
+	Line     string // the line of history: "worktree/main", "default", "pull/12"
+	Adhoc    bool   // no line that goes on: the verdict is kept, what became of findings is not told
 	Context  verdict.Context
 	Pull     int              // number of the pull request, where the context is one
 	Head     *source.Snapshot // what is judged
@@ -55,6 +56,7 @@ type Audited struct {
 	*audit.Report
 	ID                string // of the run, a UUIDv7
 	Started, Finished time.Time
+	version           int64 // of the line when the run began: Record refuses an older view of it
 }
 
 // Audit runs the auditors over the request's head and base.
@@ -75,11 +77,15 @@ func (g *Gate) Audit(ctx context.Context, req Request) (*Audited, error) {
 	if err != nil {
 		return nil, err
 	}
+	line, err := retry(ctx, g, func() (store.Line, error) { return tenant.Line(ctx, req.Repo.ID, req.Line) })
+	if err != nil {
+		return nil, err
+	}
 	report, err := runner.Run(ctx, audit.Target{Head: req.Head, Base: req.Base, Seal: seal, Progress: req.Progress})
 	if err != nil {
 		return nil, err
 	}
-	return &Audited{Report: report, ID: id, Started: started, Finished: g.Now()}, nil
+	return &Audited{Report: report, ID: id, Started: started, Finished: g.Now(), version: line.Version}, nil
 }
 
 // seal digests secrets under the account's key: whoever has the ledger but not the key cannot guess them.
@@ -172,7 +178,7 @@ func retry[T any](ctx context.Context, g *Gate, call func() (T, error)) (T, erro
 	}
 	for attempt := 1; ; attempt++ {
 		v, err := call()
-		if err == nil || !errors.Is(err, store.ErrUnavailable) {
+		if err == nil || !errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrFull) {
 			return v, err
 		}
 		if waitErr := wait(ctx, attempt); waitErr != nil {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -59,7 +60,7 @@ func setup(t *testing.T, dsn string) *bench {
 	t.Cleanup(func() { st.Close() })
 	b := &bench{t: t, git: gittest.New(t), now: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)}
 	b.gate = &Gate{
-		Store: st, Auditors: []audit.Auditor{keys{}, PolicyFile{}}, Rand: rand.Reader, Engine: "1.0.0",
+		Store: st, Auditors: []audit.Auditor{keys{}, PolicyFile{}, PolicyRemoval{}}, Rand: rand.Reader, Engine: "1.0.0",
 		Now: func() time.Time { b.now = b.now.Add(time.Second); return b.now },
 	}
 	return b
@@ -78,29 +79,10 @@ func (b *bench) judge(rev, base string) (Judged, *Audited) {
 func (b *bench) tryJudge(rev, base string) (Judged, *Audited, error) {
 	b.t.Helper()
 	ctx := context.Background()
-	repo, err := source.Open(ctx, b.git.Dir, source.DefaultLimits())
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	defer repo.Close()
-	snapshot := func(rev string) *source.Snapshot {
-		c, err := repo.Resolve(ctx, rev)
-		if err != nil {
-			b.t.Fatal(err)
-		}
-		s, err := repo.Commit(ctx, c)
-		if err != nil {
-			b.t.Fatal(err)
-		}
-		return s
-	}
-	req := Request{
-		Repo: name.Repo{Account: name.Local, ID: "r1", FullName: "octo/pay"}, Line: "default", Context: verdict.Local,
-		Trigger: "test", Actor: ledger.Actor{Kind: "cli", Name: "ada"}, Head: snapshot(rev),
-	}
+	req, end := b.request(rev, base)
+	defer end()
 	from := req.Head
 	if base != "" {
-		req.Base = snapshot(base)
 		from = req.Base
 	}
 	doc, src, err := ReadPolicy(ctx, from)
@@ -120,6 +102,36 @@ func (b *bench) tryJudge(rev, base string) (Judged, *Audited, error) {
 		return Judged{}, nil, err
 	}
 	return j, found, b.gate.Record(ctx, req, found, j)
+}
+
+// request asks for rev against base, under the built-in policies.
+func (b *bench) request(rev, base string) (Request, func()) {
+	b.t.Helper()
+	ctx := context.Background()
+	repo, err := source.Open(ctx, b.git.Dir, source.DefaultLimits())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	snapshot := func(rev string) *source.Snapshot {
+		c, err := repo.Resolve(ctx, rev)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		s, err := repo.Commit(ctx, c)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		return s
+	}
+	req := Request{
+		Repo: name.Repo{Account: name.Local, ID: "r1", FullName: "octo/pay"}, Line: "default", Context: verdict.Local,
+		Trigger: "test", Actor: ledger.Actor{Kind: "cli", Name: "ada"}, Head: snapshot(rev),
+	}
+	if base != "" {
+		req.Base = snapshot(base)
+	}
+	req.Policy = Effective(nil)
+	return req, func() { repo.Close() }
 }
 
 // entries are the recorded events, "type finding-or-empty", in order.
@@ -203,14 +215,14 @@ func TestReplayIsByteIdenticalAndTellsWhatChanged(t *testing.T) {
 				t.Errorf("replay %s: %+v, %v", id, r.Difference, err)
 			}
 		}
-		if _, err := b.gate.Replay(ctx, name.Local, "V-00000000"); !errors.Is(err, store.ErrNotFound) {
+		if _, err := b.gate.Replay(ctx, name.Local, "V-00000000"); !errors.Is(err, ErrNoVerdict) {
 			t.Errorf("an unknown verdict: %v", err)
 		}
 		other, err := name.ParseAccount("7")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.gate.Replay(ctx, other, j.Digest); !errors.Is(err, store.ErrNotFound) {
+		if _, err := b.gate.Replay(ctx, other, j.Digest); !errors.Is(err, ErrNoVerdict) {
 			t.Errorf("another account replays this one's verdict: %v", err)
 		}
 	})
@@ -259,6 +271,20 @@ func TestAChangeThatBreaksThePoliciesIsRed(t *testing.T) {
 	}
 }
 
+func TestRemovedPoliciesAreAWarningAndAFolderInTheirPlaceIsRed(t *testing.T) {
+	b := setup(t, dbtest.SQLite(t))
+	base := b.git.Commit(gittest.Files{PolicyPath: blocking})
+	removed := b.git.Commit(gittest.Files{PolicyPath: ""})
+	j, found := b.judge(removed, base)
+	if j.Conclusion != verdict.Pass || len(found.Findings) != 1 || found.Findings[0].Type != "policy-removal/removed" {
+		t.Errorf("%s with %+v", j.Conclusion, found.Findings)
+	}
+	folder := b.git.Commit(gittest.Files{PolicyPath + "/x": "1"})
+	if j, _ := b.judge(folder, base); j.Conclusion != verdict.Blocked {
+		t.Error("a folder in the policies' place passes")
+	}
+}
+
 func TestAChangeCannotLoosenThePoliciesItIsJudgedBy(t *testing.T) {
 	b := setup(t, dbtest.SQLite(t))
 	base := b.git.Commit(gittest.Files{PolicyPath: blocking})
@@ -271,12 +297,16 @@ func TestAChangeCannotLoosenThePoliciesItIsJudgedBy(t *testing.T) {
 func TestMoreFindingsThanFitInOneChange(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, dsn string) {
 		b := setup(t, dsn)
-		var env strings.Builder
 		const n = 1300
-		for i := range n {
-			fmt.Fprintf(&env, "KEY=%d\n", i)
+		files := gittest.Files{}
+		for _, path := range []string{"a.env", "b.env"} {
+			var env strings.Builder
+			for i := range n / 2 {
+				fmt.Fprintf(&env, "KEY=%d\n", i)
+			}
+			files[path] = env.String()
 		}
-		rev := b.git.Commit(gittest.Files{"a.env": env.String()})
+		rev := b.git.Commit(files)
 		_, found := b.judge(rev, "")
 		if len(found.Findings) != n {
 			t.Fatalf("%d findings", len(found.Findings))
@@ -288,6 +318,52 @@ func TestMoreFindingsThanFitInOneChange(t *testing.T) {
 		b.judge(rev, "")
 		if got := len(b.entries()); got != n+5 {
 			t.Errorf("%d entries after judging the same twice, want %d", got, n+5)
+		}
+	})
+}
+
+func TestAnOlderViewOfALineIsNotRecordedOverANewerOne(t *testing.T) {
+	b := setup(t, dbtest.SQLite(t))
+	leak := b.git.Commit(gittest.Files{PolicyPath: blocking, "a.env": "KEY=1\n"})
+	fixed := b.git.Commit(gittest.Files{"a.env": "fine\n"})
+	ctx := context.Background()
+	slow, end := b.request(leak, "")
+	defer end()
+	found, err := b.gate.Audit(ctx, slow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, err := b.gate.Judge(slow, found.Report, b.gate.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.judge(fixed, "") // begins later, ends earlier
+	if err := b.gate.Record(ctx, slow, found, j); !errors.Is(err, ErrOvertaken) {
+		t.Errorf("recording the older view: %v, want ErrOvertaken", err)
+	}
+	line, err := b.gate.Store.For(name.Local).Line(ctx, "r1", "default")
+	if err != nil || line.Head.String() != fixed {
+		t.Errorf("the line stands at %s, want %s (%v)", line.Head, fixed, err)
+	}
+}
+
+func TestALargeDocumentIsKeptBeforeTheVerdict(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, dsn string) {
+		b := setup(t, dsn)
+		files := gittest.Files{PolicyPath: blocking}
+		for f := range 5 {
+			var env strings.Builder
+			for i := range 900 {
+				fmt.Fprintf(&env, "KEY=%d-%d\n", f, i)
+			}
+			files[fmt.Sprintf("%d.env", f)] = env.String()
+		}
+		j, _ := b.judge(b.git.Commit(files), "")
+		if !slices.Contains(b.entries(), "document.kept") {
+			t.Error("no entry about the large document")
+		}
+		if r, err := b.gate.Replay(context.Background(), name.Local, j.ID); err != nil || r.Difference != nil {
+			t.Errorf("replay: %+v, %v", r.Difference, err)
 		}
 	})
 }

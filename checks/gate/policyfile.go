@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/noxaudit/noxaudit/checks/audit"
 	"github.com/noxaudit/noxaudit/checks/source"
@@ -29,6 +30,11 @@ func ReadPolicy(ctx context.Context, s *source.Snapshot) (*policy.Document, Poli
 		for _, sk := range s.Skipped() {
 			if sk.Path == PolicyPath {
 				return nil, PolicySource{}, fmt.Errorf("%s: cannot be read: %s", PolicyPath, sk.Reason)
+			}
+		}
+		for _, e := range s.Entries() {
+			if strings.HasPrefix(e.Path, PolicyPath+"/") {
+				return nil, PolicySource{}, fmt.Errorf("%s: must be a file, it is a folder", PolicyPath)
 			}
 		}
 		return nil, PolicySource{}, nil
@@ -65,27 +71,36 @@ func (PolicyFile) Info() audit.Info {
 }
 
 // Reads implements audit.TreeAuditor.
-func (PolicyFile) Reads(path string) bool { return path == PolicyPath }
+func (PolicyFile) Reads(path string) bool {
+	return path == PolicyPath || path == misnamed || strings.HasPrefix(path, PolicyPath+"/")
+}
+
+// misnamed is how people also spell PolicyPath. Nothing would read it.
+const misnamed = ".noxaudit/policies.yaml"
 
 const maxPolicyFindings = 20
 
 // AuditTree implements audit.TreeAuditor.
 func (PolicyFile) AuditTree(ctx context.Context, t audit.Tree) (audit.Result, error) {
-	if len(t.Files) == 0 {
-		return audit.Result{NotApplicable: true}, nil
+	draft := finding.Draft{
+		Type: "policy/unreadable", Focus: "policy", Severity: finding.High, Confidence: finding.Certain,
+		Evidence: finding.Deterministic, Title: "Policies cannot be read",
+		Message:     "With this file merged the repository would have no policies of its own that anyone can rely on.",
+		Remediation: "Correct the file; \"noxaudit policy lint\" shows every problem in it.",
 	}
-	_, src, err := ReadPolicy(ctx, t.Snapshot)
-	if err == nil {
+	doc, _, err := ReadPolicy(ctx, t.Snapshot)
+	_, wrong := t.Lookup(misnamed)
+	switch {
+	case err == nil && doc == nil && wrong:
+		draft.Title, draft.Remediation = misnamed+" is read by nobody", "Rename it to "+PolicyPath+"."
+		return audit.Result{Drafts: []audit.Placed{{Path: misnamed, Draft: draft}}}, nil
+	case err == nil && doc == nil:
+		return audit.Result{NotApplicable: true}, nil
+	case err == nil:
 		return audit.Result{}, nil
 	}
 	if ctx.Err() != nil {
 		return audit.Result{}, ctx.Err()
-	}
-	draft := finding.Draft{
-		Type: "policy/unreadable", Focus: "policy", Severity: finding.High, Confidence: finding.Certain,
-		Evidence: finding.Deterministic, Title: "policies cannot be read",
-		Message:     "With this file merged the repository would have no policies of its own that anyone can rely on.",
-		Remediation: "Correct the file; \"noxaudit policy lint\" shows every problem in it.",
 	}
 	var load *policy.LoadError
 	if !errors.As(err, &load) {
@@ -100,23 +115,36 @@ func (PolicyFile) AuditTree(ctx context.Context, t audit.Tree) (audit.Result, er
 			d.Remediation = "Hint: " + p.Hint + ". " + d.Remediation
 		}
 		d.Region = finding.Region{StartLine: p.Line, StartColumn: p.Column}
-		d.Context = p.Message + " " + line(src.Bytes, p.Line)
+		d.Context = p.Message
 		res.Drafts = append(res.Drafts, audit.Placed{Path: PolicyPath, Draft: d})
 	}
 	return res, nil
 }
 
-// line returns the n-th line of b, from 1.
-func line(b []byte, n int) string {
-	for i, start := 1, 0; start <= len(b); i++ {
-		end := start
-		for end < len(b) && b[end] != '\n' {
-			end++
-		}
-		if i == n {
-			return string(b[start:end])
-		}
-		start = end + 1
+// PolicyRemoval is the auditor that notices when a change takes a repository's policies away. They judge this
+// change still; after it only the built-in ones are left.
+type PolicyRemoval struct{}
+
+// Info implements audit.Auditor.
+func (PolicyRemoval) Info() audit.Info {
+	return audit.Info{Name: "policy-removal", Version: "1", Focus: []string{"policy"}, Title: "policies that a change removes"}
+}
+
+// AuditChange implements audit.ChangeAuditor.
+func (PolicyRemoval) AuditChange(_ context.Context, c audit.Change) (audit.Result, error) {
+	if c.Base == nil {
+		return audit.Result{NotApplicable: true}, nil
 	}
-	return ""
+	if _, had := c.Base.Lookup(PolicyPath); !had {
+		return audit.Result{NotApplicable: true}, nil
+	}
+	if _, has := c.Head.Lookup(PolicyPath); has {
+		return audit.Result{}, nil
+	}
+	return audit.Result{Drafts: []audit.Placed{{Path: PolicyPath, Draft: finding.Draft{
+		Type: "policy-removal/removed", Focus: "policy", Severity: finding.High, Confidence: finding.Certain,
+		Evidence: finding.Deterministic, Title: "The repository's policies are removed",
+		Message:     "After this change only the built-in policies are left, which warn and do not block.",
+		Remediation: "Keep " + PolicyPath + ", or have whoever owns the policies agree to this change.",
+	}}}}, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/noxaudit/noxaudit/checks/audit"
 	"github.com/noxaudit/noxaudit/internal/canon"
 	"github.com/noxaudit/noxaudit/internal/finding"
+	"github.com/noxaudit/noxaudit/internal/name"
 	"github.com/noxaudit/noxaudit/internal/store"
 	"github.com/noxaudit/noxaudit/ledger"
 	"github.com/noxaudit/noxaudit/policy"
@@ -29,30 +30,48 @@ const (
 // entries about the audit and the verdict.
 const perChange = store.MaxFindings - 10
 
-// maxTries is how often Record computes again when somebody else moved the line.
-const maxTries = 8
+// ErrOvertaken says that the line was audited and recorded by somebody else since this audit began. What it found
+// may be older than what is kept: audit again, which costs only what changed.
+var ErrOvertaken = errors.New("the line was audited again in the meantime")
+
+// largeDocument is the size, in bytes, from which a document is written in a change of its own, before all
+// others: the change that makes the verdict stays small.
+const largeDocument = 1 << 20
 
 // Record keeps an audit and its verdict: what became of the line's findings, an entry for each, then the run,
 // its inputs and the verdict in one transaction. Large sets are written in several changes; each is complete in
 // itself, so a run that is killed half-way leaves nothing unrecorded, and the next one goes on from there.
+// ErrOvertaken: nothing of the verdict was kept.
 func (g *Gate) Record(ctx context.Context, req Request, found *Audited, j Judged) error {
-	var err error
-	for range maxTries {
-		if err = g.record(ctx, req, found, j); !errors.Is(err, store.ErrStale) {
-			return err
-		}
+	err := g.record(ctx, req, found, j)
+	if errors.Is(err, store.ErrStale) {
+		return fmt.Errorf("record: %w", ErrOvertaken)
 	}
+	return err
+}
+
+// What is remembered may be forgotten at any time, and is when it is this old or this much.
+const (
+	rememberFor   = 60 * 24 * time.Hour
+	rememberBytes = 1 << 30
+)
+
+// Trim drops what the cache has not needed for long.
+func (g *Gate) Trim(ctx context.Context, account name.Account) error {
+	_, err := g.Store.For(account).CacheTrim(ctx, g.Now().Add(-rememberFor), rememberBytes)
 	return err
 }
 
 func (g *Gate) record(ctx context.Context, req Request, found *Audited, j Judged) error {
 	tenant := g.Store.For(req.Repo.Account)
-	r := recording{g: g, req: req, now: g.Now(), tenant: tenant}
-	line, err := retry(ctx, g, func() (store.Line, error) { return tenant.Line(ctx, req.Repo.ID, req.Line) })
+	r := recording{g: g, req: req, now: g.Now(), tenant: tenant, version: found.version}
+	docs, err := documents(req, found.Report, j)
 	if err != nil {
 		return err
 	}
-	r.version = line.Version
+	if docs, err = r.large(ctx, docs); err != nil {
+		return err
+	}
 	open, err := retry(ctx, g, func() ([]finding.Finding, error) { return tenant.OpenFindings(ctx, req.Repo.ID, req.Line) })
 	if err != nil {
 		return err
@@ -69,7 +88,10 @@ func (g *Gate) record(ctx context.Context, req Request, found *Audited, j Judged
 		return err
 	}
 	pending.Repository = &store.Repository{ID: req.Repo.ID, FullName: req.Repo.FullName}
-	delta := finding.Compare(open, found.Findings)
+	var delta finding.Delta
+	if !req.Adhoc {
+		delta = finding.Compare(open, found.Findings)
+	}
 	for _, step := range []struct {
 		event    string
 		findings []finding.Finding
@@ -95,7 +117,28 @@ func (g *Gate) record(ctx context.Context, req Request, found *Audited, j Judged
 	if err := r.conclude(&pending, found, j); err != nil {
 		return err
 	}
+	pending.Documents = docs
 	return r.commit(ctx, pending)
+}
+
+// large keeps the large documents, each with its entry, and returns the others.
+func (r *recording) large(ctx context.Context, docs []store.Document) ([]store.Document, error) {
+	var small []store.Document
+	for _, d := range docs {
+		if len(d.Body) < largeDocument {
+			small = append(small, d)
+			continue
+		}
+		c := store.Change{Documents: []store.Document{d}, Repository: &store.Repository{ID: r.req.Repo.ID, FullName: r.req.Repo.FullName}}
+		content := map[string]any{"kind": d.Kind, "digest": d.Digest(), "bytes": len(d.Body)}
+		if err := r.add(&c, "document.kept", map[string]string{"document": d.Digest()}, content); err != nil {
+			return nil, err
+		}
+		if err := r.commit(ctx, c); err != nil {
+			return nil, err
+		}
+	}
+	return small, nil
 }
 
 // resolvable leaves out findings that are only gone because nobody looked: their auditor did not run or
@@ -207,10 +250,6 @@ type decidedPolicy struct {
 
 // conclude adds the run, the inputs and the verdict.
 func (r *recording) conclude(c *store.Change, found *Audited, j Judged) error {
-	docs, err := documents(r.req, found.Report, j)
-	if err != nil {
-		return err
-	}
 	ran := run{
 		ID: found.ID, Trigger: r.req.Trigger, Tree: r.req.Head.ID(), Engine: r.g.Engine,
 		Started: verdict.FormatTime(found.Started), Finished: verdict.FormatTime(found.Finished),
@@ -240,7 +279,6 @@ func (r *recording) conclude(c *store.Change, found *Audited, j Judged) error {
 	if err := r.add(c, "verdict.reached", map[string]string{"audit": found.ID, "verdict": j.Digest}, decided); err != nil {
 		return err
 	}
-	c.Documents = docs
 	c.Line = &store.Line{Head: j.Subject.Head, Tree: r.req.Head.ID(), AuditedAt: found.Finished}
 	c.Audit = &store.Audit{
 		ID: found.ID, Repository: r.req.Repo.ID, Line: r.req.Line, Head: j.Subject.Head, Base: j.Subject.Base,

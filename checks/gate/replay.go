@@ -21,21 +21,30 @@ type Replayed struct {
 	Engine     string             // the version that computed it now; Verdict.Inputs.Engine did then
 }
 
+// ErrNoVerdict says that no verdict of that id is kept.
+var ErrNoVerdict = errors.New("no such verdict")
+
 // Replay computes a stored verdict again. id is a digest, or "V-" and its beginning. A difference is a
 // result, not an error; an error means that the verdict or one of its inputs is missing or damaged.
 func (g *Gate) Replay(ctx context.Context, account name.Account, id string) (Replayed, error) {
 	tenant := g.Store.For(account)
 	row, err := tenant.VerdictByID(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return Replayed{}, fmt.Errorf("replay: %w", ErrNoVerdict)
+	}
 	if err != nil {
 		return Replayed{}, fmt.Errorf("replay: %w", err)
 	}
 	stored, err := tenant.Document(ctx, row.ID)
 	if err != nil {
-		return Replayed{}, fmt.Errorf("replay: verdict: %w", err)
+		return Replayed{}, fmt.Errorf("replay: the text of the verdict: %w", err)
 	}
 	v, err := verdict.ParseCanonical(stored.Body)
 	if err != nil {
 		return Replayed{}, fmt.Errorf("replay: %w", err)
+	}
+	if row.Conclusion != string(v.Conclusion) || row.Head != v.Subject.Head || row.Base != v.Subject.Base || row.Repository != v.Subject.Repository.ID {
+		return Replayed{}, fmt.Errorf("replay: %w", &store.CorruptError{Noun: "verdict", Key: row.ID, Cause: errors.New("the row says something else than the verdict")})
 	}
 	in, err := loadInput(ctx, tenant, v)
 	if err != nil {

@@ -12,6 +12,7 @@ var (
 	ErrNoWorkTree      = errors.New("this is a bare repository, it has no working tree: name a commit instead")
 	ErrUnborn          = errors.New("the repository has no commit yet")
 	ErrUnknownRevision = errors.New("no such commit")
+	ErrAmbiguous       = errors.New("the name is ambiguous")
 	ErrShallow         = errors.New("the clone is shallow, the history that is needed is not in it: run `git fetch --unshallow`, or check out with a fetch depth of 0")
 	ErrNoMergeBase     = errors.New("the two commits have no common ancestor")
 	ErrMissing         = errors.New("an object is missing: fetch the whole repository (without --filter) and try again")

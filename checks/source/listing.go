@@ -76,7 +76,7 @@ func (l *lister) skip(e Entry, reason string) {
 		}
 		path = strings.ToValidUTF8(shown(path, 500), "")
 	}
-	l.list.skipped = append(l.list.skipped, Skipped{path, reason})
+	l.list.skipped = append(l.list.skipped, Skipped{path, reason, e.Blob})
 }
 
 // done sorts, and takes out what is listed twice: such a tree is damaged or hostile, and tools disagree on
@@ -100,9 +100,9 @@ func (l *lister) done() *listing {
 		case !taken:
 			folded[fold] = e.Path
 		case other == e.Path:
-			l.list.notes = append(l.list.notes, Skipped{e.Path, "another file's name looks the same when its unprintable bytes are written out"})
+			l.list.notes = append(l.list.notes, Skipped{Path: e.Path, Reason: "another file's name looks the same when its unprintable bytes are written out"})
 		default:
-			l.list.notes = append(l.list.notes, Skipped{e.Path, "name differs only in case from " + other})
+			l.list.notes = append(l.list.notes, Skipped{Path: e.Path, Reason: "name differs only in case from " + other})
 		}
 	}
 	l.list.entries = slices.Clip(kept)

@@ -227,7 +227,11 @@ func (r *Repository) Resolve(ctx context.Context, rev string) (name.Commit, erro
 	case strings.ContainsFunc(rev, func(c rune) bool { return c < ' ' || c == 0x7f }):
 		return name.Commit{}, fmt.Errorf("%w: %q holds a control character", ErrUnknownRevision, said)
 	}
-	o, err := r.objects.info(ctx, rev+"^{commit}")
+	full, err := r.branch(ctx, rev)
+	if err != nil {
+		return name.Commit{}, err
+	}
+	o, err := r.objects.info(ctx, full+"^{commit}")
 	if err == nil {
 		return name.ParseCommit(o.id)
 	}
@@ -249,6 +253,39 @@ func (r *Repository) Resolve(ctx context.Context, rev string) (name.Commit, erro
 		return name.Commit{}, fmt.Errorf("%w %q: did you mean %q?", ErrUnknownRevision, said, near)
 	}
 	return name.Commit{}, fmt.Errorf("%w %q: fetch it, or check the name", ErrUnknownRevision, said)
+}
+
+// branch writes out the full name of the branch that a revision begins with, "refs/remotes/origin/main~2" for
+// "origin/main~2"; a revision that begins otherwise stays as it is. git itself prefers a tag of that name, and
+// who may push a tag would choose what a change is compared with: such a name is refused as ambiguous.
+func (r *Repository) branch(ctx context.Context, rev string) (string, error) {
+	short := rev
+	if i := strings.IndexAny(rev, "^~@:"); i >= 0 {
+		short = rev[:i]
+	}
+	if short == "" || short == "HEAD" || strings.HasPrefix(short, "refs/") || isID(short) || strings.ContainsAny(short, " \\?*[") {
+		return rev, nil
+	}
+	var found []string
+	commits := map[string]bool{}
+	for _, space := range []string{"refs/heads/", "refs/remotes/", "refs/tags/"} {
+		o, err := r.objects.info(ctx, space+short+"^{commit}")
+		switch {
+		case errors.Is(err, errAbsent), errors.Is(err, errAmbiguous):
+			continue
+		case err != nil:
+			return "", err
+		}
+		found = append(found, space+short)
+		commits[o.id] = true
+	}
+	switch {
+	case len(found) == 0, len(found) == 1 && strings.HasPrefix(found[0], "refs/tags/"):
+		return rev, nil
+	case len(commits) > 1:
+		return "", fmt.Errorf("%w: %q is the name of several different commits: say which, %s", ErrAmbiguous, shown(short, 80), strings.Join(found, " or "))
+	}
+	return found[0] + rev[len(short):], nil
 }
 
 // unborn reports whether HEAD names a branch without a commit.

@@ -118,6 +118,7 @@ type Entry struct {
 type Skipped struct {
 	Path   string // safe to show; need not exist under this name
 	Reason string // "larger than 5 MiB", "path holds a .git element"
+	Blob   string // git's object id of what is skipped, where it is known: it tells whether the file changed
 }
 
 // Change is one path that differs between two snapshots: added when From is nil, deleted when To is nil,

@@ -16,69 +16,68 @@ import (
 	"github.com/noxaudit/noxaudit/checks/gate"
 )
 
-// builtinAuditors look at every repository.
-func builtinAuditors(secretRules []byte) ([]audit.Auditor, error) {
+// builtinAuditors look at every repository. mask takes secrets out of what all the others say.
+func builtinAuditors(secretRules []byte) (as []audit.Auditor, mask func(string) string, err error) {
 	s, err := secrets.New(secrets.Options{Extra: secretRules})
 	if err != nil {
-		return nil, fmt.Errorf("--secret-rules: %w", err)
+		return nil, nil, fmt.Errorf("--secret-rules: %w", err)
 	}
-	return []audit.Auditor{s, gate.PolicyFile{}}, nil
+	return []audit.Auditor{s, gate.PolicyFile{}, gate.PolicyRemoval{}}, s.Mask, nil
 }
 
 // maxSARIF bounds a SARIF file given on the command line, in bytes.
 const maxSARIF = 64 << 20
 
 // auditors are the built-in ones and those that the flags name.
-func auditors(ctx context.Context, f auditFlags, req gate.Request) ([]audit.Auditor, error) {
+func auditors(ctx context.Context, f auditFlags, req gate.Request) (as []audit.Auditor, mask func(string) string, err error) {
 	var extra []byte
 	if f.secretRules != "" {
-		var err error
 		if extra, err = readFile(f.secretRules, 1<<20); err != nil {
-			return nil, fmt.Errorf("--secret-rules: %w", err)
+			return nil, nil, fmt.Errorf("--secret-rules: %w", err)
 		}
 	}
-	as, err := builtinAuditors(extra)
+	as, mask, err = builtinAuditors(extra)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if len(f.sarifAtBase) > len(f.sarif) {
-		return nil, fmt.Errorf("--sarif-base: given %d times, --sarif %d times; each belongs to the --sarif of its place", len(f.sarifAtBase), len(f.sarif))
+		return nil, nil, fmt.Errorf("--sarif-base: given %d times, --sarif %d times; each belongs to the --sarif of its place", len(f.sarifAtBase), len(f.sarif))
 	}
 	taken := map[string]bool{}
 	for i, path := range f.sarif {
 		body, err := readFile(path, maxSARIF)
 		if err != nil {
-			return nil, fmt.Errorf("--sarif: %w", err)
+			return nil, nil, fmt.Errorf("--sarif: %w", err)
 		}
 		var base *external.Base
 		if i < len(f.sarifAtBase) {
 			if req.Base == nil {
-				return nil, errors.New("--sarif-base: there is no base without --base")
+				return nil, nil, errors.New("--sarif-base: there is no base without --base")
 			}
 			base = &external.Base{Tree: req.Base}
 			if base.SARIF, err = readFile(f.sarifAtBase[i], maxSARIF); err != nil {
-				return nil, fmt.Errorf("--sarif-base: %w", err)
+				return nil, nil, fmt.Errorf("--sarif-base: %w", err)
 			}
 		}
 		a, err := external.NewFile(ctx, auditorName(path, taken), body, req.Head, base, external.Options{})
 		if err != nil {
-			return nil, fmt.Errorf("--sarif %s: %w", path, err)
+			return nil, nil, fmt.Errorf("--sarif %s: %w", path, err)
 		}
 		as = append(as, a)
 	}
 	for _, c := range f.commands {
 		label, line, ok := strings.Cut(c, "=")
 		argv := strings.Fields(line)
-		if !ok || len(argv) == 0 {
-			return nil, fmt.Errorf("--command %q: want NAME=PROGRAM ARGS…", c)
+		if !ok || label == "" || len(argv) == 0 {
+			return nil, nil, fmt.Errorf("--command %q: want NAME=PROGRAM ARGS…", c)
 		}
 		a, err := external.NewCommand(auditorName(label, taken), argv, external.CommandOptions{})
 		if err != nil {
-			return nil, fmt.Errorf("--command %s: %w", label, err)
+			return nil, nil, fmt.Errorf("--command %s: %w", label, err)
 		}
 		as = append(as, a)
 	}
-	return as, nil
+	return as, mask, nil
 }
 
 // auditorName makes a file's name an auditor's: "out/semgrep.sarif" is "semgrep", a second one "semgrep-2".
@@ -100,7 +99,7 @@ func auditorName(path string, taken map[string]bool) string {
 		clean = "external"
 	}
 	label := clean
-	for n := 2; taken[label] || label == "secrets" || label == "policy"; n++ {
+	for n := 2; taken[label] || label == "secrets" || label == "policy" || label == "policy-removal"; n++ {
 		label = fmt.Sprintf("%s-%d", clean, n)
 	}
 	taken[label] = true
@@ -111,7 +110,7 @@ func (p *program) auditorsCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "auditors", Short: "list what looks at code", Args: cobra.NoArgs}
 	format := formatFlag(cmd, "text", "json")
 	cmd.RunE = func(*cobra.Command, []string) error {
-		as, err := builtinAuditors(nil)
+		as, _, err := builtinAuditors(nil)
 		if err != nil {
 			return err
 		}

@@ -18,7 +18,7 @@ import (
 func waitFor[T any](ctx context.Context, call func() (T, error)) (T, error) {
 	for attempt := 1; ; attempt++ {
 		v, err := call()
-		if err == nil || !errors.Is(err, store.ErrUnavailable) || gate.BackOff(ctx, attempt) != nil {
+		if err == nil || !errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrFull) || gate.BackOff(ctx, attempt) != nil {
 			return v, err
 		}
 	}
@@ -67,8 +67,12 @@ func (p *program) openLedger(ctx context.Context) (*sqllog.Log, *ledger.Key, err
 			return nil, nil, err
 		}
 	}
+	_, err = os.Stat(path)
+	if create && errors.Is(err, os.ErrNotExist) && !absent(p.config.LedgerDSN()) {
+		return nil, nil, fmt.Errorf("the ledger in %s was signed by a key that is gone (%s): put the key back from your backup; a new one would begin another history", p.config.DataDir, path)
+	}
 	if !create {
-		if _, err := os.Stat(path); err != nil {
+		if err != nil {
 			return nil, nil, fmt.Errorf("ledger key: %w; make one with \"noxaudit ledger keygen %s\"", err, path)
 		}
 	}

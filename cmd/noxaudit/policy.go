@@ -3,15 +3,20 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/noxaudit/noxaudit/checks/gate"
 	"github.com/noxaudit/noxaudit/internal/canon"
 	"github.com/noxaudit/noxaudit/internal/escape"
+	"github.com/noxaudit/noxaudit/internal/name"
 	"github.com/noxaudit/noxaudit/policy"
+	"github.com/noxaudit/noxaudit/policy/verdict"
 )
 
 func (p *program) policyCommand() *cobra.Command {
@@ -54,13 +59,50 @@ Exit codes: 0 valid, 1 not valid, 2 could not be read.`,
 		if load != nil {
 			return no(problems(load))
 		}
-		fmt.Fprintf(p.stdout, "%s: valid, %d policies\n", escape.Visible(path), len(doc.Policies()))
+		noun := "policies"
+		if len(doc.Policies()) == 1 {
+			noun = "policy"
+		}
+		fmt.Fprintf(p.stdout, "%s: valid, %d %s\n", escape.Visible(path), len(doc.Policies()), noun)
+		idle, err := undecided(doc)
+		if err != nil {
+			return err
+		}
 		for _, pl := range doc.Policies() {
 			fmt.Fprintf(p.stdout, "  %-8s %s\n", pl.Action, pl.Name)
+			if idle[pl.Name] {
+				fmt.Fprintf(p.stdout, "           warning: no built-in auditor decides it; it does nothing unless another tool's results do (on_missing: block makes that a failure)\n")
+			}
 		}
 		return nil
 	}
 	return cmd
+}
+
+// undecided are the policies of a document that no built-in auditor decides: a mistyped focus looks like that.
+func undecided(doc *policy.Document) (map[string]bool, error) {
+	as, _, err := builtinAuditors(nil)
+	if err != nil {
+		return nil, err
+	}
+	in := policy.Input{
+		Subject: verdict.Subject{Account: name.Local.String(), Repository: verdict.Repository{ID: "lint"}, Tree: "lint", Context: verdict.Local},
+		Policy:  policy.Effective(doc), Time: time.Unix(0, 0), Engine: engineVersion(),
+	}
+	for _, a := range as {
+		in.Assessments = append(in.Assessments, policy.Assessment{Auditor: a.Info().Name, Version: a.Info().Version, Focus: a.Info().Focus, Outcome: policy.Clean})
+	}
+	v, err := policy.Judge(in)
+	if err != nil {
+		return nil, err
+	}
+	idle := map[string]bool{}
+	for _, p := range v.Policies {
+		if len(p.DecidedBy) == 0 {
+			idle[p.Name] = true
+		}
+	}
+	return idle, nil
 }
 
 func (p *program) lintJSON(path string, doc *policy.Document, load *policy.LoadError) error {
@@ -71,14 +113,20 @@ func (p *program) lintJSON(path string, doc *policy.Document, load *policy.LoadE
 		Hint    string `json:"hint,omitempty"`
 	}
 	out := struct {
-		Schema   string    `json:"schema"`
-		Path     string    `json:"path"`
-		Valid    bool      `json:"valid"`
-		Policies int       `json:"policies"`
-		Problems []problem `json:"problems"`
-	}{Schema: "noxaudit.policy-lint/1", Path: path, Valid: load == nil, Problems: []problem{}}
+		Schema    string    `json:"schema"`
+		Path      string    `json:"path"`
+		Valid     bool      `json:"valid"`
+		Policies  int       `json:"policies"`
+		Undecided []string  `json:"undecided"` // policies that no built-in auditor decides
+		Problems  []problem `json:"problems"`
+	}{Schema: "noxaudit.policy-lint/1", Path: path, Valid: load == nil, Undecided: []string{}, Problems: []problem{}}
 	if doc != nil {
 		out.Policies = len(doc.Policies())
+		idle, err := undecided(doc)
+		if err != nil {
+			return err
+		}
+		out.Undecided = append(out.Undecided, slices.Sorted(maps.Keys(idle))...)
 	}
 	if load != nil {
 		for _, pr := range load.Problems {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/noxaudit/noxaudit/checks/gate"
 	"github.com/noxaudit/noxaudit/internal/name"
-	"github.com/noxaudit/noxaudit/internal/store"
 )
 
 func (p *program) replayCommand() *cobra.Command {
@@ -38,8 +37,8 @@ Exit codes: 0 identical, 1 different, 2 could not be computed.`,
 		defer st.Close()
 		g := &gate.Gate{Store: st, Now: p.now, Rand: p.rand, Engine: engineVersion()}
 		r, err := g.Replay(ctx, tenant, args[0])
-		if errors.Is(err, store.ErrNotFound) {
-			return fmt.Errorf("%w: no verdict %s is kept here; --data-dir names another place", store.ErrNotFound, args[0])
+		if errors.Is(err, gate.ErrNoVerdict) {
+			return fmt.Errorf("no verdict %s is kept here; --data-dir names another place", args[0])
 		}
 		if err != nil {
 			return err

@@ -112,7 +112,11 @@ func (s Setting) find(flags, env, file map[string]string, path string) (value, f
 		if err != nil {
 			return "", s.Env + "_FILE", fmt.Errorf("cannot be read: %w", err)
 		}
-		return strings.TrimRight(string(b), "\r\n"), s.Env + "_FILE", nil
+		v := strings.TrimRight(string(b), "\r\n")
+		if v == "" {
+			return "", s.Env + "_FILE", fmt.Errorf("%s is empty: was the secret mounted?", name)
+		}
+		return v, s.Env + "_FILE", nil
 	}
 	if v, ok := file[s.key()]; ok {
 		return v, path, nil
@@ -170,6 +174,9 @@ func (c Config) withDefaults(home string) (Config, error) {
 		return Config{}, fmt.Errorf("NOXAUDIT_DATA_DIR: %w", err)
 	}
 	c.DataDir = abs
+	if (c.DatabaseURL == "") != (c.LedgerDatabaseURL == "") {
+		return Config{}, errors.New("NOXAUDIT_DATABASE_URL and NOXAUDIT_LEDGER_DATABASE_URL: set both or neither; a ledger on this machine's disk cannot follow a database that others write to as well")
+	}
 	if c.Deployment == "" {
 		c.Deployment = "local"
 	}
@@ -212,8 +219,8 @@ func postgresOrEmpty(v string) error {
 }
 
 func deployment(v string) error {
-	if len(v) > 128 {
-		return errors.New("longer than 128 characters")
+	if len(v) > 64 {
+		return errors.New("longer than 64 characters")
 	}
 	for _, r := range v {
 		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '.' {

@@ -40,7 +40,7 @@ func TestFlagWinsOverEnvironmentOverFileOverDefault(t *testing.T) {
 
 func TestSecretIsReadFromAFile(t *testing.T) {
 	secret := write(t, "postgres://u:hunter2@db/x\n")
-	c, err := Load(Sources{Home: "/h", Environ: []string{"NOXAUDIT_DATABASE_URL_FILE=" + secret}})
+	c, err := Load(Sources{Home: "/h", Environ: []string{"NOXAUDIT_DATABASE_URL_FILE=" + secret, "NOXAUDIT_LEDGER_DATABASE_URL=postgres://l/x"}})
 	if err != nil || c.DatabaseURL != "postgres://u:hunter2@db/x" {
 		t.Errorf("got %q, %v", c.DatabaseURL, err)
 	}
@@ -52,6 +52,8 @@ func TestRefusalsNameTheSettingAndKeepSecrets(t *testing.T) {
 		{"unknown name in the file", "data_dirr: /x\n", "", "data_dirr"},
 		{"a list in the file", "database_url: [hunter2]\n", "", "name: value"},
 		{"not YAML", "\thunter2", "", "configuration file"},
+		{"one database shared and the other not", "", "NOXAUDIT_DATABASE_URL=postgres://db/x", "set both or neither"},
+		{"an empty secret file", "", "NOXAUDIT_DATABASE_URL_FILE=/dev/null", "is empty"},
 		{"a deployment with a slash", "", "NOXAUDIT_DEPLOYMENT=a/b", "NOXAUDIT_DEPLOYMENT"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -71,7 +73,7 @@ func TestRefusalsNameTheSettingAndKeepSecrets(t *testing.T) {
 }
 
 func TestPostgresNeedsANamedLedgerKey(t *testing.T) {
-	c, err := Load(Sources{Home: "/h", Environ: []string{"NOXAUDIT_DATABASE_URL=postgres://db/x"}})
+	c, err := Load(Sources{Home: "/h", Environ: []string{"NOXAUDIT_DATABASE_URL=postgres://db/x", "NOXAUDIT_LEDGER_DATABASE_URL=postgres://l/x"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -75,7 +75,7 @@ func Redact(dsn string) string {
 		return filepath.Base(dsn)
 	}
 	u, err := url.Parse(dsn)
-	if err != nil {
+	if err != nil || strings.Contains(u.Path, "@") { // an unescaped "/" in a password ends the host too early
 		return "postgres (unreadable URL)"
 	}
 	return fmt.Sprintf("postgres://%s%s", u.Host, u.Path)

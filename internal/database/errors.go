@@ -20,6 +20,9 @@ var (
 	// the transaction lost against another. The same call may succeed later; whether a transaction that
 	// was being committed took effect is not known.
 	ErrUnavailable = errors.New("the database is not available")
+	// ErrFull means that the disk behind the database is full. It is also ErrUnavailable, but trying again at
+	// once is of no use: somebody has to make room.
+	ErrFull = errors.New("no space left")
 	// ErrUnique means that a row with this key is there already.
 	ErrUnique = errors.New("already there")
 	// ErrReference means that the row refers to one that is not there.
@@ -72,7 +75,9 @@ func explainPostgres(err error, code string) error {
 		return explained(ErrReference, "", err)
 	case "40001", "40P01", "55P03", "57014":
 		return explained(ErrUnavailable, "another transaction was in the way, or it took too long", err)
-	case "53100", "53200", "53400":
+	case "53100":
+		return explained(ErrUnavailable, "the server's disk is full: free some space", fmt.Errorf("%w: %w", ErrFull, err))
+	case "53200", "53400":
 		return explained(ErrUnavailable, "the server has no space left: give it disk or memory", err)
 	case "53300":
 		return explained(ErrUnavailable, "the server has no connection left: raise max_connections or run fewer replicas", err)
@@ -103,8 +108,12 @@ func explainSQLite(err error, code int) error {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL:
 		return explained(ErrUnavailable, "another process holds the file: SQLite is for one process", err)
 	case sqlite3.SQLITE_FULL:
-		return explained(ErrUnavailable, "the disk that holds the database is full: free some space", err)
+		return explained(ErrUnavailable, "the disk that holds the database is full: free some space", fmt.Errorf("%w: %w", ErrFull, err))
 	case sqlite3.SQLITE_IOERR:
+		if code == sqlite3.SQLITE_IOERR_WRITE || code == sqlite3.SQLITE_IOERR_SHMSIZE || code == sqlite3.SQLITE_IOERR_FSYNC || code == sqlite3.SQLITE_IOERR_TRUNCATE {
+			// What a full disk, a quota or a limit on file sizes looks like to a write.
+			return explained(ErrUnavailable, "the disk that holds the database fails or is full", fmt.Errorf("%w: %w", ErrFull, err))
+		}
 		return explained(ErrUnavailable, "the disk that holds the database fails or is full", err)
 	case sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
 		return explained(ErrUnavailable, "the file and its directory must be writable for this user", err)

@@ -15,6 +15,10 @@ import (
 // They become \xNN or \u{N}, so that nothing is lost. Tabs and line breaks become one space: the result is
 // one line.
 func Visible(s string) string {
+	if t := strings.TrimLeft(s, " \t"); strings.HasPrefix(t, "::") || strings.Contains(s, "##[") {
+		// A line like these in its output is a command to the runner of a CI job.
+		s = strings.ReplaceAll(strings.Replace(s, "::", `\x3a:`, 1), "##[", `#\x23[`)
+	}
 	clean := true
 	for _, r := range s {
 		if r == utf8.RuneError || hidden(r) || r == '\n' || r == '\t' || r == '\r' {

@@ -17,6 +17,9 @@ func TestVisibleShowsWhatWouldBeObeyedOrHidden(t *testing.T) {
 		{"invalid UTF-8", "a\xff\xfeb", `a\xff\xfeb`},
 		{"line breaks become spaces", "a\r\nb\nc\td", "a b c d"},
 		{"a NUL", "a\x00b", `a\x00b`},
+		{"a command to a CI runner", "  ::add-mask::x", `  \x3a:add-mask::x`},
+		{"another runner's", "##[error]x", `#\x23[error]x`},
+		{"a C++ name is untouched", "std::vector", "std::vector"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := Visible(c.in); got != c.want {

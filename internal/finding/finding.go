@@ -36,10 +36,11 @@ import (
 // origin (file names, code, messages of other tools): whoever shows it escapes it.
 type Finding struct {
 	ID          string `json:"id"`
-	Fingerprint string `json:"fingerprint"` // 64 hexadecimal digits
-	Moved       string `json:"moved"`       // 64 hexadecimal digits
-	Path        string `json:"path"`        // as name.CleanPath gives it; empty for a finding about the whole repository
-	Auditor     string `json:"auditor"`     // the name of the auditor that found it
+	Fingerprint string `json:"fingerprint"`         // 64 hexadecimal digits
+	Moved       string `json:"moved"`               // 64 hexadecimal digits
+	Path        string `json:"path"`                // as name.CleanPath gives it; empty for a finding about the whole repository
+	MovedFrom   string `json:"movedFrom,omitempty"` // its path at the base, where the file was renamed or moved since
+	Auditor     string `json:"auditor"`             // the name of the auditor that found it
 	Draft              // what the auditor said
 	Introduced  bool   `json:"introduced"` // not there at the merge base; true for all where there is no base
 }

@@ -94,34 +94,65 @@ func TestConfidenceTextIsExact(t *testing.T) {
 }
 
 func TestMarkIntroduced(t *testing.T) {
-	secret := func(path, content string) Finding {
-		d := draft("secrets/x", "key = ***", 1)
-		d.Content = content
-		return Assemble("secrets", path, []Draft{d})[0]
+	secret := func(path string, contents ...string) []Finding {
+		var ds []Draft
+		for i, c := range contents {
+			d := draft("secrets/x", "key = ***", i+1)
+			d.Content = c
+			ds = append(ds, d)
+		}
+		return Assemble("secrets", path, ds)
+	}
+	both := func(sets ...[]Finding) []Finding { return slices.Concat(sets...) }
+	moved := func(from, to string) Moves {
+		return Moves{Added: map[string]bool{to: true}, Deleted: map[string]bool{from: true}}
 	}
 	for _, c := range []struct {
 		name       string
 		base, head []Finding
+		moves      Moves
 		want       []bool
 	}{
-		{"unchanged", []Finding{secret("a", "1")}, []Finding{secret("a", "1")}, []bool{false}},
-		{"new file", nil, []Finding{secret("a", "1")}, []bool{true}},
-		{"renamed file", []Finding{secret("a", "1")}, []Finding{secret("b", "1")}, []bool{false}},
-		{"copied file", []Finding{secret("a", "1")}, []Finding{secret("a", "1"), secret("b", "1")}, []bool{false, true}},
-		{"moved to two files", []Finding{secret("a", "1")}, []Finding{secret("b", "1"), secret("c", "1")}, []bool{false, true}},
-		{"another secret in the same place", []Finding{secret("a", "1")}, []Finding{secret("a", "2")}, []bool{true}},
-		{"another secret in a renamed file", []Finding{secret("a", "1")}, []Finding{secret("b", "2")}, []bool{true}},
+		{"unchanged", secret("a", "1"), secret("a", "1"), Moves{}, []bool{false}},
+		{"new file", nil, secret("a", "1"), Moves{Added: map[string]bool{"a": true}}, []bool{true}},
+		{"renamed file", secret("a", "1"), secret("b", "1"), moved("a", "b"), []bool{false}},
+		{"moved into a file that was there", secret("a", "1"), secret("b", "1"), Moves{Deleted: map[string]bool{"a": true}}, []bool{true}},
+		{"moved out of a file that stays", secret("a", "1"), secret("b", "1"), Moves{Added: map[string]bool{"b": true}}, []bool{true}},
+		{"copied file", secret("a", "1"), both(secret("a", "1"), secret("b", "1")), Moves{Added: map[string]bool{"b": true}}, []bool{false, true}},
+		{"moved to two files", secret("a", "1"), both(secret("b", "1"), secret("c", "1")),
+			Moves{Added: map[string]bool{"b": true, "c": true}, Deleted: map[string]bool{"a": true}}, []bool{false, true}},
+		{"another secret in the same place", secret("a", "1"), secret("a", "2"), Moves{}, []bool{true}},
+		{"another secret in a renamed file", secret("a", "1"), secret("b", "2"), moved("a", "b"), []bool{true}},
+		{"the first of three taken out", secret("a", "1", "2", "3"), secret("a", "2", "3"), Moves{}, []bool{false, false}},
+		{"three reordered", secret("a", "1", "2", "3"), secret("a", "3", "1", "2"), Moves{}, []bool{false, false, false}},
+		{"repeated in the same file", secret("a", "1"), secret("a", "1", "1"), Moves{}, []bool{false, true}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			MarkIntroduced(c.head, c.base)
+			MarkIntroduced(c.head, c.base, c.moves)
 			var got []bool
 			for _, f := range c.head {
 				got = append(got, f.Introduced)
+				if f.Path == "b" && !f.Introduced && f.MovedFrom != "a" {
+					t.Errorf("moved from %q, want a", f.MovedFrom)
+				}
 			}
 			if !slices.Equal(got, c.want) {
 				t.Errorf("introduced = %v, want %v", got, c.want)
 			}
 		})
+	}
+}
+
+func TestWithoutAContextOnlyAnUnchangedRenamedFileExcuses(t *testing.T) {
+	base := Assemble("a", "a", []Draft{draft("t", "", 0)})
+	moves := Moves{Added: map[string]bool{"b": true}, Deleted: map[string]bool{"a": true}}
+	head := Assemble("a", "b", []Draft{draft("t", "", 0)})
+	if MarkIntroduced(head, base, moves); !head[0].Introduced {
+		t.Error("a finding about a whole file was excused by another file")
+	}
+	moves.Renamed = map[string]string{"b": "a"}
+	if MarkIntroduced(head, base, moves); head[0].Introduced {
+		t.Error("a renamed file's finding became new")
 	}
 }
 

@@ -11,17 +11,27 @@ import (
 	"unicode/utf8"
 )
 
-// Account is the tenant: a GitHub account's numeric id in decimal ("583231"), or "local" for the command
-// line. The login of an account may change; its id does not, so the id is the key everywhere.
+// Account is the tenant: a GitHub account's numeric id in decimal ("583231"), "local" for the command line, or
+// "deployment" for what belongs to no account. The login of an account may change; its id does not, so the id
+// is the key everywhere.
 type Account struct{ id string }
 
-// Local is the tenant of the command line.
-var Local = Account{"local"}
+var (
+	// Local is the tenant of the command line.
+	Local = Account{"local"}
+	// Deployment is the tenant of what belongs to no account: a webhook without an installation, say. The
+	// ledger keeps the deployment's own log under the same name.
+	Deployment = Account{"deployment"}
+)
 
-// ParseAccount accepts "local" or a positive decimal number without leading zeros, of at most 19 digits.
+// ParseAccount accepts "local", "deployment", or a positive decimal number without leading zeros, of at most 19
+// digits.
 func ParseAccount(s string) (Account, error) {
-	if s == Local.id {
+	switch s {
+	case Local.id:
 		return Local, nil
+	case Deployment.id:
+		return Deployment, nil
 	}
 	if s == "" || len(s) > 19 || s[0] == '0' {
 		return Account{}, fmt.Errorf("account %q: want a numeric GitHub account id or %q", s, Local.id)
@@ -40,8 +50,8 @@ func (a Account) String() string { return a.id }
 func (a Account) IsZero() bool { return a.id == "" }
 
 // Repo is a repository of an account. ID is stable across renames: GitHub's numeric id in decimal, or for a
-// local checkout the digest of its absolute path ("path-" and 16 hexadecimal digits). FullName is what
-// people read ("octo-org/payments", or the folder's name) and is never a key.
+// local checkout a digest of its origin's address or its own path ("origin-…", "path-…"). FullName is what people
+// read ("octo-org/payments", or the folder's name) and is never a key.
 type Repo struct {
 	Account  Account
 	ID       string

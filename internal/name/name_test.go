@@ -30,12 +30,12 @@ func TestCleanPathShowsWhatCannotBeSeen(t *testing.T) {
 }
 
 func TestParseAccount(t *testing.T) {
-	for _, ok := range []string{"local", "1", "583231"} {
+	for _, ok := range []string{"local", "deployment", "1", "583231"} {
 		if a, err := ParseAccount(ok); err != nil || a.String() != ok {
 			t.Errorf("ParseAccount(%q) = %v, %v", ok, a, err)
 		}
 	}
-	for _, bad := range []string{"", "0", "01", "-1", "1 OR 1=1", "octo-org", "12345678901234567890", "１"} {
+	for _, bad := range []string{"", "0", "01", "-1", "1 OR 1=1", "octo-org", "Deployment", "deployment ", "12345678901234567890", "１"} {
 		if a, err := ParseAccount(bad); err == nil {
 			t.Errorf("ParseAccount(%q) = %v, want an error", bad, a)
 		}

@@ -66,7 +66,9 @@ func (s Story) Headline() string {
 	for _, p := range s.Verdict.Policies {
 		count(p.Blocking, seenB, &blocking)
 		count(p.Warning, seenW, &warning)
-		beyond = max(beyond, p.Counts.Blocking-len(p.Blocking))
+		if p.Counts.Blocking > len(p.Blocking) {
+			beyond = max(beyond, p.Counts.Blocking)
+		}
 		switch {
 		case p.Outcome == verdict.OutcomeError && p.Effect == verdict.EffectBlock:
 			failed++
@@ -78,12 +80,12 @@ func (s Story) Headline() string {
 	if s.blocked() {
 		parts[0] = "Blocked"
 		for _, sv := range finding.Severities() {
-			if n := bySeverity(blocking, sv); n > 0 {
+			if n := bySeverity(blocking, sv); n > 0 && beyond == 0 {
 				parts = append(parts, fmt.Sprintf("%d %s", n, sv))
 			}
 		}
-		if beyond > 0 {
-			parts = append(parts, fmt.Sprintf("%d more", beyond))
+		if beyond > 0 { // the lists are cut: only the sum is known to be complete
+			parts = append(parts, plural(beyond, "finding", "findings"))
 		}
 	}
 	if failed > 0 {

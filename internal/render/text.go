@@ -215,13 +215,43 @@ func (t *textWriter) closing(s Story) {
 		t.line("%s %d introduced, %d there before, %d resolved", t.paint(dim, "since base"),
 			v.Counts.Introduced.Total(), s.existing(), s.Resolved)
 	}
+	if n := v.Counts.UnderNoPolicy; n > 0 && !t.style.All {
+		t.line("%s %s under no policy; --all lists them", t.paint(dim, "others   "), plural(n, "finding", "findings"))
+	}
 	if n := v.Counts.NotAssessed; n > 0 {
 		t.line("%s %s could not be assessed", t.paint(dim, "gaps     "), plural(n, "place", "places"))
+		t.gaps(v)
 	}
 	for _, n := range s.Notes {
 		t.para("", "note      ", n)
 	}
 	t.line("%s %s", t.paint(dim, "verdict  "), s.ID)
+}
+
+// gaps names the gaps that no policy's part has named.
+func (t *textWriter) gaps(v verdict.Verdict) {
+	const most = 10
+	named := map[verdict.Gap]bool{}
+	for _, p := range v.Policies {
+		for _, g := range p.Gaps[:min(len(p.Gaps), most)] {
+			named[g] = true
+		}
+	}
+	shown := 0
+	for _, g := range v.NotAssessed {
+		if named[g] {
+			continue
+		}
+		if shown++; shown > most {
+			t.line("          and more; --format json names all")
+			return
+		}
+		where := g.Path
+		if where == "" {
+			where = "auditor " + g.Auditor
+		}
+		t.line("          %s: %s", escape.Visible(where), escape.Visible(g.Reason))
+	}
 }
 
 func clip(s string, most int) string {

@@ -21,6 +21,9 @@ type ReadOptions struct {
 
 	// IncludeSuppressed returns suppressed results too, marked, instead of counting them.
 	IncludeSuppressed bool
+	// IncludeInSource does so for results that are suppressed by a comment in the code, which is the author's
+	// own word.
+	IncludeInSource bool
 }
 
 // The most results and rules in all runs together: a bound on memory that no real file comes near.
@@ -519,7 +522,7 @@ func (r *runReader) resolve(e *entry) {
 		}
 	}
 	if e.suppressed {
-		if !r.o.IncludeSuppressed {
+		if !r.o.IncludeSuppressed && !(r.o.IncludeInSource && e.inSource) {
 			if r.run.Suppressed == nil {
 				r.run.Suppressed = map[string]int{}
 			}

@@ -200,7 +200,7 @@ func (c *Command) AuditTree(ctx context.Context, t audit.Tree) (res audit.Result
 	if err != nil {
 		return res, err
 	}
-	log, err := sarif.Read(bytes.NewReader(document), sarif.ReadOptions{Bytes: c.o.Bytes, Root: tree, IncludeSuppressed: c.o.IncludeSuppressed})
+	log, err := sarif.Read(bytes.NewReader(document), sarif.ReadOptions{Bytes: c.o.Bytes, Root: tree, IncludeSuppressed: c.o.IncludeSuppressed, IncludeInSource: true})
 	if err != nil {
 		return res, err
 	}

@@ -48,16 +48,16 @@ import (
 )
 
 // version changes whenever equal input could give other findings.
-const version = "1"
+const version = "2"
 
 // Options are what an operator says about a tool's results.
 type Options struct {
 	Focus    []string         // the focus areas that the tool decides, the main one first; empty: "security"
 	Evidence finding.Evidence // what its results rest on; "": deterministic
 
-	// IncludeSuppressed makes findings of results that the tool's file marks as suppressed. Without it they
-	// are left out, and each file that has some is reported as a gap: a comment in a pull request can
-	// suppress a result, and must not do so unseen.
+	// IncludeSuppressed makes findings of results that the tool's file marks as suppressed outside of the code.
+	// Without it they are left out, and each file that has some is reported as a gap. Results that a comment in
+	// the code suppresses are findings in any case: a pull request must not silence its own gate.
 	IncludeSuppressed bool
 
 	// Root is the absolute folder that the code was in when the tool looked at it, for files with absolute

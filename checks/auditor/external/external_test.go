@@ -227,7 +227,7 @@ func TestAtTheBaseAResultExistsWhereItsLineExists(t *testing.T) {
 			if len(after) != len(c.lines) {
 				t.Fatalf("at the head: %q", places(after))
 			}
-			finding.MarkIntroduced(after, before)
+			finding.MarkIntroduced(after, before, finding.Moves{})
 			var introduced []int
 			for _, f := range after {
 				if f.Introduced {
@@ -404,13 +404,17 @@ func TestARunThatFailedIsNoLookAtTheCode(t *testing.T) {
 
 func TestSuppressedResultsAreShownAsGaps(t *testing.T) {
 	s := newRepo(t).commit(map[string]string{"a": "x1\ny1\n"})
-	hidden := strings.Replace(result("a", 1), `"ruleId"`, `"suppressions":[{"kind":"inSource"}],"ruleId"`, 1)
+	hidden := strings.Replace(result("a", 1), `"ruleId"`, `"suppressions":[{"kind":"external"}],"ruleId"`, 1)
 	res, err := run(t.Context(), newFile(t, document("T", hidden, hidden, result("a", 2)), s, Options{}), s)
 	if err != nil || len(res.Drafts) != 1 {
 		t.Fatal(res, err)
 	}
 	if diff := cmp.Diff([]string{"a: T: 2 suppressed in the tool's own results"}, reasons(res.Gaps)); diff != "" {
 		t.Error(diff)
+	}
+	silenced := strings.Replace(hidden, "external", "inSource", 1)
+	if res, err := run(t.Context(), newFile(t, document("T", silenced), s, Options{}), s); err != nil || len(res.Drafts) != 1 || len(res.Gaps) != 0 {
+		t.Error("a comment in the code silences the gate:", res, err)
 	}
 	res, err = run(t.Context(), newFile(t, document("T", hidden, result("a", 2)), s, Options{IncludeSuppressed: true}), s)
 	if err != nil || len(res.Drafts) != 2 || len(res.Gaps) != 0 {
@@ -499,7 +503,7 @@ func TestAnotherSecretInTheSamePlaceIsAnotherFinding(t *testing.T) {
 	head := r.commit(map[string]string{"env": "k = AKIA4567ABCDEFGX\n"})
 	a := newFile(t, document("gitleaks", `{"ruleId":"key","locations":[{"physicalLocation":{"artifactLocation":{"uri":"env"},"region":{"startLine":1,"startColumn":5,"endColumn":21}}}]}`), head, Options{})
 	before, after := found(t, a, base), found(t, a, head)
-	finding.MarkIntroduced(after, before)
+	finding.MarkIntroduced(after, before, finding.Moves{})
 	if len(before) != 0 || len(after) != 1 || !after[0].Introduced || after[0].Context != "k = ***" {
 		t.Errorf("%+v %+v", before, after)
 	}

@@ -86,7 +86,7 @@ func NewFile(ctx context.Context, name string, document []byte, tree *source.Sna
 
 // take reads a document into s and returns the names of its tools.
 func (f *File) take(ctx context.Context, s *side, document []byte, tree *source.Snapshot, o Options) (tools []string, err error) {
-	log, err := sarif.Read(bytes.NewReader(document), sarif.ReadOptions{Root: o.Root, IncludeSuppressed: o.IncludeSuppressed})
+	log, err := sarif.Read(bytes.NewReader(document), sarif.ReadOptions{Root: o.Root, IncludeSuppressed: o.IncludeSuppressed, IncludeInSource: true})
 	if err != nil {
 		return nil, err
 	}
