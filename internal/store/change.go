@@ -34,13 +34,23 @@ type Change struct {
 	Time       time.Time       // when; the one clock reading of the transaction
 	Entries    []ledger.Event  // what is recorded: at least one. Source is set by the caller; SSeq is given out here
 	Account    *Account        // to create or rename
-	Repository *Repository     // to create or rename: ID and FullName are read
+	Repository *Repository     // one more of Repositories
 	Expect     *Expect         // the line that this changes, at the version it was computed from
 	Line       *Line           // what the line of Expect now stands at: Head, Tree and AuditedAt are read
 	Findings   []FindingChange // of the line of Expect
 	Documents  []Document
 	Audit      *Audit
 	Verdict    *Verdict // its document is among Documents or already stored
+
+	// What GitHub's front adds. Each thing at most once.
+	Delivery     *Delivery     // to put in the inbox
+	DeliveryDone *DeliveryDone // the delivery that this is the effect of
+	Installation *Installation // to create or change
+	Repositories []Repository  // to create or change: ID, FullName and Origin are read
+	Pulls        []Pull        // to create or change
+	MergeGroup   *MergeGroup   // to create or change
+	Want         []Want        // heads whose generation is raised; in front of HeadCheck
+	HeadCheck    *HeadCheck    // what became of a head's check run
 }
 
 // Account is the tenant, as people call it.
@@ -52,7 +62,8 @@ type Account struct {
 // Repository is a repository of the account. Its id never changes, its name may.
 type Repository struct {
 	ID, FullName string
-	Version      int64 // 1 when new, one more with each rename
+	Origin       *Origin // nil: not from GitHub; writing nil keeps what is stored
+	Version      int64   // 1 when new, one more with each rename
 	FirstSeen    time.Time
 	LastChanged  time.Time
 }
@@ -171,9 +182,8 @@ func (c Change) check(account name.Account) error {
 		}
 		ids[e.ID] = true
 	}
-	if r := c.Repository; r != nil {
-		key("the repository's id", r.ID, 64)
-		key("the repository's name", r.FullName, 512)
+	if err := c.checkGitHub(key); err != nil {
+		return err
 	}
 	if a := c.Account; a != nil {
 		key("the account's login", a.Login, 256)

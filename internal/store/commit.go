@@ -24,8 +24,9 @@ import (
 // returns nil. ErrDuplicate means that an id was used for something else.
 //
 // It returns ErrNoEntry, ErrInvalid or *TooLargeError for a change that never can be committed, ErrStale when
-// the line has moved on, ErrNotFound when a repository, a document of a verdict, or an open finding that is to
-// be resolved is not there, and ErrUnavailable when the database could not do it now.
+// the line has moved on, ErrDuplicateDelivery and ErrAlreadyDone when a delivery was received or processed
+// before, ErrNotFound when a repository, a document of a verdict, a delivery, a wanted head, or an open finding
+// that is to be resolved is not there, and ErrUnavailable when the database could not do it now.
 func (t *Tenant) Commit(ctx context.Context, c Change) error {
 	if t.account.IsZero() {
 		return ErrNoAccount
@@ -38,7 +39,7 @@ func (t *Tenant) Commit(ctx context.Context, c Change) error {
 		return fmt.Errorf("change: %w", err)
 	}
 	err = t.write(ctx, "change", func(w *writer) error { return w.apply(ctx, p) })
-	if errors.Is(err, ErrStale) || errors.Is(err, database.ErrUnique) {
+	if errors.Is(err, ErrStale) || errors.Is(err, database.ErrUnique) || errors.Is(err, ErrDuplicateDelivery) || errors.Is(err, ErrAlreadyDone) {
 		return t.settle(ctx, c, err)
 	}
 	return err
@@ -98,6 +99,10 @@ type prepared struct {
 	documents      []packed
 	sources        []string
 	events         map[string][]ledger.Event // by source
+
+	repositoryRows, pullRows [][]any
+	heads                    []headStep
+	delivery                 packed
 }
 
 // mostSSeq is the greatest number that an entry may have.
@@ -150,6 +155,9 @@ func (c Change) prepare() (prepared, error) {
 		p.events[e.Source] = append(p.events[e.Source], e)
 	}
 	slices.Sort(p.sources)
+	if err := p.prepareGitHub(); err != nil {
+		return prepared{}, err
+	}
 	return p, nil
 }
 
@@ -161,8 +169,9 @@ func column(s string) string {
 
 func (w *writer) apply(ctx context.Context, p prepared) error {
 	steps := []func(context.Context, prepared) error{
-		w.applyAccount, w.applyRepository, w.applyLine, w.applyFindings,
-		w.applyDocuments, w.applyAudit, w.applyVerdict, w.applyEntries,
+		w.applyDelivery, w.applyAccount, w.applyInstallation, w.applyRepositories, w.applyPulls, w.applyMergeGroup,
+		w.applyHeads, w.applyLine, w.applyFindings, w.applyDocuments, w.applyAudit,
+		w.applyVerdict, w.applyEntries,
 	}
 	for _, step := range steps {
 		if err := step(ctx, p); err != nil {
@@ -181,19 +190,6 @@ func (w *writer) applyAccount(ctx context.Context, p prepared) error {
 	}
 	_, err := w.exec(ctx, "account", `INSERT INTO account (account, login, created_at) VALUES ($1, $2, $3)
 		ON CONFLICT (account) DO UPDATE SET login = excluded.login`, p.Account.Login, p.Time.UnixMicro())
-	return err
-}
-
-func (w *writer) applyRepository(ctx context.Context, p prepared) error {
-	if p.Repository == nil {
-		return nil
-	}
-	_, err := w.exec(ctx, "repository "+p.Repository.ID,
-		`INSERT INTO repository (account, id, full_name, version, first_seen, last_changed) VALUES ($1, $2, $3, 1, $4, $4)
-		ON CONFLICT (account, id) DO UPDATE SET
-			full_name = excluded.full_name, version = repository.version + 1, last_changed = excluded.last_changed
-		WHERE repository.full_name <> excluded.full_name`,
-		p.Repository.ID, p.Repository.FullName, p.Time.UnixMicro())
 	return err
 }
 

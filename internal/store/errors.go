@@ -18,6 +18,11 @@ var (
 	// ErrDuplicate means that an entry, or an audit, of this id is stored already with other content. It is
 	// a mistake in the program: a retry of the same change is no error.
 	ErrDuplicate = errors.New("an id is used twice")
+	// ErrDuplicateDelivery means that a delivery of this GUID is in the inbox already. It is answered like the
+	// first.
+	ErrDuplicateDelivery = errors.New("this delivery is known already")
+	// ErrAlreadyDone means that the delivery has ended: somebody else processed it. There is nothing left to do.
+	ErrAlreadyDone = errors.New("the delivery has been processed already")
 	// ErrNotFound means that this account has no such thing.
 	ErrNotFound = errors.New("not found")
 	// ErrInvalid means that a change cannot be stored as it is. It is a mistake in the program.
@@ -27,6 +32,8 @@ var (
 	// ErrUnavailable means that the database could not do it now. Try the same change again, with the same
 	// entry ids: it takes effect once, even where the first try took effect and the answer was lost.
 	ErrUnavailable = database.ErrUnavailable
+	// ErrFull means that the disk behind the database is full; it is also ErrUnavailable.
+	ErrFull = database.ErrFull
 )
 
 // TooLargeError says that a change is over a limit of the package and must be cut into several.

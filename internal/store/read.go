@@ -15,7 +15,6 @@ import (
 
 	"github.com/noxaudit/noxaudit/internal/canon"
 	"github.com/noxaudit/noxaudit/internal/finding"
-	"github.com/noxaudit/noxaudit/internal/name"
 )
 
 // ContentKeyBytes is the length of an account's content key.
@@ -68,18 +67,14 @@ func (t *Tenant) Details(ctx context.Context) (Account, error) {
 
 // Repository is the repository with this id, or ErrNotFound.
 func (t *Tenant) Repository(ctx context.Context, id string) (Repository, error) {
-	r := Repository{ID: id}
-	var first, last int64
-	found, err := t.get(ctx, "repository", []any{&r.FullName, &r.Version, &first, &last},
-		`SELECT full_name, version, first_seen, last_changed FROM repository WHERE account = $1 AND id = $2`, id)
+	rs, err := t.repositories(ctx, `SELECT `+repositoryColumns+` FROM repository WHERE account = $1 AND id = $2`, id)
 	if err != nil {
 		return Repository{}, err
 	}
-	if !found {
+	if len(rs) == 0 {
 		return Repository{}, fmt.Errorf("repository %q: %w", id, ErrNotFound)
 	}
-	r.FirstSeen, r.LastChanged = fromMicros(first), fromMicros(last)
-	return r, nil
+	return rs[0], nil
 }
 
 // Line is where a line of history stands. One that is not stored yet has version 0 and is no error.
@@ -184,13 +179,8 @@ func scanVerdict(rows *sql.Rows) (Verdict, error) {
 	if err := rows.Scan(&v.ID, &v.Repository, &v.Line, &v.Version, &head, &base, &v.Conclusion, &at); err != nil {
 		return Verdict{}, err
 	}
-	for _, c := range []struct {
-		to *name.Commit
-		id string
-	}{{&v.Head, head}, {&v.Base, base}} {
-		if err := c.to.UnmarshalText([]byte(c.id)); err != nil {
-			return Verdict{}, &CorruptError{Noun: "verdict", Key: v.ID, Cause: err}
-		}
+	if err := commits("verdict", v.ID, parse{&v.Head, head}, parse{&v.Base, base}); err != nil {
+		return Verdict{}, err
 	}
 	v.Short, v.Time = ShortVerdict(v.ID), fromMicros(at)
 	return v, nil

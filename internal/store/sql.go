@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/noxaudit/noxaudit/internal/database"
+	"github.com/noxaudit/noxaudit/internal/name"
 )
 
 // All statements of a tenant run through the functions of this file, which put the account in front of the
@@ -47,6 +48,26 @@ func each(ctx context.Context, db querier, noun string, scan func(*sql.Rows) err
 		}
 	}
 	return fail(noun, rows.Err())
+}
+
+// everywhere runs a query over all tenants, which only the methods of Store do that look for work: its rows are
+// an account and so many texts more. A test lists these queries.
+func (s *Store) everywhere(ctx context.Context, noun string, scan func(account name.Account, rest []string) error, more int, statement string, args ...any) error {
+	texts := make([]string, 1+more)
+	dest := make([]any, len(texts))
+	for i := range texts {
+		dest[i] = &texts[i]
+	}
+	return each(ctx, s.db.Read, noun, func(rows *sql.Rows) error {
+		if err := rows.Scan(dest...); err != nil {
+			return err
+		}
+		account, err := name.ParseAccount(texts[0])
+		if err != nil {
+			return &CorruptError{Noun: noun, Key: texts[0], Cause: err}
+		}
+		return scan(account, texts[1:])
+	}, statement, args)
 }
 
 // errEnough is returned by a scan that wants no more rows.

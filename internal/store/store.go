@@ -10,14 +10,17 @@
 // network call can sit inside a transaction. A change to a line of history names the version it was computed
 // from (Expect) and is refused with ErrStale when the line has moved on; the caller computes again.
 //
-// Three things are kept without an entry, because they say nothing about the customer's code or about a
-// decision: the account's content key, made at first use; the cache, which may be lost at any time; and the
-// marks on outbox rows that the ledger has taken over.
+// Some things are kept without an entry, because they say nothing about the customer's code or about a
+// decision: the account's content key, made at first use; the cache, which may be lost at any time; the marks
+// on outbox rows that the ledger has taken over; how often a delivery was tried; and the dropping of payloads
+// whose time of retention is over.
 //
 // # Tenants
 //
 // Every query carries an account: reads and writes are methods of a Tenant, which puts its account in front
 // of the arguments of each statement. Another account's rows cannot be read or changed by guessing their ids.
+// What serves all tenants at once, the workers of the inbox, of the heads and of the ledger, learns from the
+// methods of Store for whom there is work, by account and id, and goes on as that tenant.
 //
 // # Two engines
 //
@@ -64,27 +67,15 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// PendingAccounts lists the accounts with entries that the ledger does not hold yet, in byte order. It is the
-// one query over all tenants, for the one sequencer that serves them all.
+// PendingAccounts lists the accounts with entries that the ledger does not hold yet, in byte order, for the one
+// sequencer that serves them all.
 func (s *Store) PendingAccounts(ctx context.Context) ([]name.Account, error) {
-	rows, err := s.db.Read.QueryContext(ctx, `SELECT DISTINCT account FROM outbox WHERE seq IS NULL ORDER BY account`)
-	if err != nil {
-		return nil, fail("pending accounts", err)
-	}
-	defer rows.Close()
 	var out []name.Account
-	for rows.Next() {
-		var id string
-		if err := rows.Scan(&id); err != nil {
-			return nil, fail("pending accounts", err)
-		}
-		a, err := name.ParseAccount(id)
-		if err != nil {
-			return nil, &CorruptError{Noun: "outbox", Key: id, Cause: err}
-		}
-		out = append(out, a)
-	}
-	return out, fail("pending accounts", rows.Err())
+	err := s.everywhere(ctx, "outbox", func(account name.Account, _ []string) error {
+		out = append(out, account)
+		return nil
+	}, 0, `SELECT DISTINCT account FROM outbox WHERE seq IS NULL ORDER BY account`)
+	return out, err
 }
 
 // For is the view of one tenant. A zero account's tenant refuses everything with ErrNoAccount.

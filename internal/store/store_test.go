@@ -339,6 +339,15 @@ func TestNoStateIsWrittenWithoutAnEntry(t *testing.T) {
 		"Documents":  []store.Document{{Kind: "x", Body: []byte("x")}},
 		"Audit":      &store.Audit{ID: "a", Repository: repo, Line: "default", Started: now, Finished: now},
 		"Verdict":    &store.Verdict{ID: store.Document{}.Digest(), Repository: repo, Line: "default", Conclusion: "success", Time: now},
+
+		"Delivery":     &store.Delivery{GUID: "g", Event: "push", Received: now, Body: []byte("{}")},
+		"DeliveryDone": &store.DeliveryDone{GUID: "g", State: store.DeliveryFinished, At: now},
+		"Installation": &store.Installation{ID: 1, Login: "x", State: store.InstallationActive},
+		"Repositories": []store.Repository{{ID: "1", FullName: "a/b"}},
+		"Pulls":        []store.Pull{{Repository: "1", Number: 1, Head: commit(1), BaseRef: "main", UpdatedAt: now}},
+		"MergeGroup":   &store.MergeGroup{Repository: "1", Head: commit(1), BaseRef: "refs/heads/main"},
+		"Want":         []store.Want{{Repository: "1", SHA: commit(1)}},
+		"HeadCheck":    &store.HeadCheck{Repository: "1", SHA: commit(1)},
 	}
 	stateless := map[string]bool{"Time": true, "Entries": true, "Expect": true}
 	each(t, func(t *testing.T, s *store.Store, tenant *store.Tenant) {
@@ -753,7 +762,8 @@ func TestTheSourceOfALineIsOneThatTheLedgerTakes(t *testing.T) {
 }
 
 // tables are all of the schema.
-var tables = []string{"account", "repository", "line", "finding", "document", "verdict", "audit", "cache", "stream", "outbox"}
+var tables = []string{"account", "repository", "line", "finding", "document", "verdict", "audit", "cache", "stream", "outbox",
+	"delivery", "installation", "pull", "merge_group", "head"}
 
 // dump is the whole content of the database.
 func dump(t testing.TB, s *store.Store) map[string][]string {
