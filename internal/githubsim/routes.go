@@ -1,0 +1,70 @@
+package githubsim
+
+// routes is the list of what is served, with what GitHub asks of the caller.
+func (s *Server) routes() {
+	byApp, public, person := access{who: theApp}, access{}, access{who: aPerson}
+	comments := []string{"issues", "pull_requests"}
+
+	s.route("GET /meta", public, s.getMeta)
+	s.route("GET /rate_limit", public, s.getRateLimit)
+	s.route("GET /app", byApp, s.getApp)
+	s.route("GET /app/installations", byApp, s.listInstallations)
+	s.route("GET /app/installations/{installation_id}", byApp, s.getInstallation)
+	s.route("POST /app/installations/{installation_id}/access_tokens", byApp, s.createToken)
+	s.route("GET /app/hook/deliveries", byApp, s.listDeliveries)
+	s.route("GET /app/hook/deliveries/{delivery_id}", byApp, s.getDelivery)
+	s.route("POST /app/hook/deliveries/{delivery_id}/attempts", byApp, s.attemptDelivery)
+	s.route("GET /orgs/{org}/installation", byApp, s.findInstallation)
+	s.route("GET /users/{username}/installation", byApp, s.findInstallation)
+	s.route("GET /repos/{owner}/{repo}/installation", byApp, s.findInstallation)
+	s.route("DELETE /installation/token", needs("read"), s.revokeToken)
+	s.route("GET /installation/repositories", needs("read"), s.listInstallationRepos)
+
+	s.route("GET /user", person, s.getSelf)
+	s.route("GET /user/orgs", person, s.listOrgs)
+	s.route("GET /user/installations", person, s.listUserInstallations)
+	s.route("GET /user/memberships/orgs/{org}", person, s.getOrgMembership)
+	s.route("GET /users/{username}", needs("read"), s.getUser)
+	s.route("GET /orgs/{org}/members/{username}", needs("read", "members"), s.getOrgMember)
+	s.route("GET /orgs/{org}/memberships/{username}", needs("read", "members"), s.getOrgMembership)
+	s.route("GET /orgs/{org}/teams/{team_slug}", needs("read", "members"), s.getTeam)
+	s.route("GET /orgs/{org}/teams/{team_slug}/members", needs("read", "members"), s.listTeamMembers)
+	s.route("GET /orgs/{org}/teams/{team_slug}/memberships/{username}", needs("read", "members"), s.getTeamMembership)
+
+	s.route("GET /repos/{owner}/{repo}", needs("read", "metadata"), s.getRepo)
+	s.route("GET /repos/{owner}/{repo}/collaborators/{username}/permission", needs("read", "metadata"), s.getPermission)
+	s.route("GET /repos/{owner}/{repo}/rules/branches/{branch...}", needs("read", "metadata"), s.getRules)
+	s.route("GET /repos/{owner}/{repo}/contents/{path...}", needs("read", "contents"), s.getContents)
+	s.route("GET /repos/{owner}/{repo}/git/ref/{ref...}", needs("read", "contents"), s.getRef)
+	s.route("GET /repos/{owner}/{repo}/commits/{ref}", needs("read", "contents"), s.getCommit)
+	s.route("GET /repos/{owner}/{repo}/commits/{ref}/pulls", needs("read", "pull_requests"), s.listCommitPulls)
+
+	s.route("GET /repos/{owner}/{repo}/pulls", needs("read", "pull_requests"), s.listPulls)
+	s.route("GET /repos/{owner}/{repo}/pulls/{pull_number}", needs("read", "pull_requests"), s.getPull)
+	s.route("GET /repos/{owner}/{repo}/pulls/{pull_number}/commits", needs("read", "pull_requests"), s.listPullCommits)
+	s.route("GET /repos/{owner}/{repo}/pulls/{pull_number}/files", needs("read", "pull_requests"), s.listPullFiles)
+	s.route("GET /repos/{owner}/{repo}/pulls/{pull_number}/reviews", needs("read", "pull_requests"), s.listReviews)
+	s.route("GET /repos/{owner}/{repo}/pulls/{pull_number}/reviews/{review_id}", needs("read", "pull_requests"), s.getReview)
+
+	s.route("POST /repos/{owner}/{repo}/check-runs", needs("write", "checks"), s.createRun)
+	s.route("GET /repos/{owner}/{repo}/check-runs/{check_run_id}", needs("read", "checks"), s.getRun)
+	s.route("PATCH /repos/{owner}/{repo}/check-runs/{check_run_id}", needs("write", "checks"), s.updateRun)
+	s.route("GET /repos/{owner}/{repo}/check-runs/{check_run_id}/annotations", needs("read", "checks"), s.listAnnotations)
+	s.route("POST /repos/{owner}/{repo}/check-runs/{check_run_id}/rerequest", needs("write", "checks"), s.rerequestRun)
+	s.route("POST /repos/{owner}/{repo}/check-suites", needs("write", "checks"), s.createSuite)
+	s.route("PATCH /repos/{owner}/{repo}/check-suites/preferences", needs("write", "checks"), s.setSuitePreferences)
+	s.route("GET /repos/{owner}/{repo}/check-suites/{check_suite_id}", needs("read", "checks"), s.getSuite)
+	s.route("GET /repos/{owner}/{repo}/check-suites/{check_suite_id}/check-runs", needs("read", "checks"), s.listRunsOfSuite)
+	s.route("POST /repos/{owner}/{repo}/check-suites/{check_suite_id}/rerequest", needs("write", "checks"), s.rerequestSuite)
+	s.route("GET /repos/{owner}/{repo}/commits/{ref}/check-runs", needs("read", "checks"), s.listRunsForRef)
+	s.route("GET /repos/{owner}/{repo}/commits/{ref}/check-suites", needs("read", "checks"), s.listSuitesForRef)
+
+	s.route("GET /repos/{owner}/{repo}/issues/comments", needs("read", comments...), s.listRepoComments)
+	s.route("GET /repos/{owner}/{repo}/issues/{issue_number}/comments", needs("read", comments...), s.listComments)
+	s.route("POST /repos/{owner}/{repo}/issues/{issue_number}/comments", needs("write", comments...), s.createComment)
+	s.route("GET /repos/{owner}/{repo}/issues/comments/{comment_id}", needs("read", comments...), s.getComment)
+	s.route("PATCH /repos/{owner}/{repo}/issues/comments/{comment_id}", needs("write", comments...), s.updateComment)
+	s.route("DELETE /repos/{owner}/{repo}/issues/comments/{comment_id}", needs("write", comments...), s.removeComment)
+	s.route("GET /repos/{owner}/{repo}/issues/comments/{comment_id}/reactions", needs("read", comments...), s.listReactions)
+	s.route("POST /repos/{owner}/{repo}/issues/comments/{comment_id}/reactions", needs("write", comments...), s.createReaction)
+}
