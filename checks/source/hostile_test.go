@@ -254,9 +254,8 @@ func TestVeryDeepTreesAreListedAndKeptOut(t *testing.T) {
 func TestNamesThatFoldTogetherAreBothListedAndNoted(t *testing.T) {
 	s := setup(t)
 	a, b := s.blob("a"), s.blob("b")
-	tree := s.rawTree(node{"100644", "README", a}, node{"100644", "\x01", b}, node{"100644", `\x01`, a}, node{"100644", "readme", b})
 	// A tree is sorted by bytes.
-	tree = s.rawTree(node{"100644", "\x01", b}, node{"100644", "README", a}, node{"100644", `\x01`, a}, node{"100644", "readme", b})
+	tree := s.rawTree(node{"100644", "\x01", b}, node{"100644", "README", a}, node{"100644", `\x01`, a}, node{"100644", "readme", b})
 	snap := s.snapshot(s.open(), s.commitTree(tree))
 	if got := paths(snap.Entries()); got != `README \x01 \x01 readme` {
 		t.Errorf("entries are %q", got)

@@ -386,9 +386,7 @@ func (r *runReader) result(i int) error {
 			break
 		}
 	}
-	for _, t := range raw.Taxa.items[:min(len(raw.Taxa.items), maxCWE)] {
-		e.taxa = append(e.taxa, t)
-	}
+	e.taxa = append(e.taxa, raw.Taxa.items[:min(len(raw.Taxa.items), maxCWE)]...)
 	// A result is suppressed when it has suppressions and none of them was refused or is still to be decided.
 	e.suppressed = len(raw.Suppression.items) > 0 && !raw.Suppression.more
 	for _, s := range raw.Suppression.items {
@@ -396,12 +394,12 @@ func (r *runReader) result(i int) error {
 		e.inSource = e.inSource || s.Kind == "inSource"
 	}
 	// The text of a fix may be prose as well as code: it is shown, never applied.
-	for _, f := range raw.Fixes.items {
+	if len(raw.Fixes.items) > 0 {
+		f := raw.Fixes.items[0]
 		e.fix = clean(f.Description.String(), finding.MaxMessage)
 		if e.fix == "" && len(f.Changes.items) > 0 && len(f.Changes.items[0].Replacements.items) > 0 {
 			e.fix = clean(f.Changes.items[0].Replacements.items[0].Inserted.Text, finding.MaxMessage)
 		}
-		break
 	}
 	r.entries = append(r.entries, e)
 	return nil

@@ -437,23 +437,32 @@ func TestWhatGitHubAnswersInsteadIsTold(t *testing.T) {
 		answer func(w http.ResponseWriter, r *http.Request) bool
 		want   error
 	}{
-		{"500", func(w http.ResponseWriter, r *http.Request) bool { http.Error(w, goodToken, 500); return true }, ErrUnavailable},
+		{"500", func(w http.ResponseWriter, r *http.Request) bool {
+			http.Error(w, goodToken, http.StatusInternalServerError)
+			return true
+		}, ErrUnavailable},
 		{"503 in the middle", func(w http.ResponseWriter, r *http.Request) bool {
 			if post(r) {
-				http.Error(w, "later", 503)
+				http.Error(w, "later", http.StatusServiceUnavailable)
 			}
 			return post(r)
 		}, ErrUnavailable},
-		{"429", func(w http.ResponseWriter, r *http.Request) bool { http.Error(w, "slow down", 429); return true }, ErrUnavailable},
+		{"429", func(w http.ResponseWriter, r *http.Request) bool {
+			http.Error(w, "slow down", http.StatusTooManyRequests)
+			return true
+		}, ErrUnavailable},
 		{"gone", func(w http.ResponseWriter, r *http.Request) bool { http.NotFound(w, r); return true }, ErrNotFound},
-		{"blocked for legal reasons", func(w http.ResponseWriter, r *http.Request) bool { http.Error(w, "", 451); return true }, ErrNotFound},
+		{"blocked for legal reasons", func(w http.ResponseWriter, r *http.Request) bool {
+			http.Error(w, "", http.StatusUnavailableForLegalReasons)
+			return true
+		}, ErrNotFound},
 		{"redirect", func(w http.ResponseWriter, r *http.Request) bool {
-			http.Redirect(w, r, elsewhere.URL+r.URL.Path+"?"+r.URL.RawQuery, 301)
+			http.Redirect(w, r, elsewhere.URL+r.URL.Path+"?"+r.URL.RawQuery, http.StatusMovedPermanently)
 			return true
 		}, ErrMoved},
 		{"redirect in the middle", func(w http.ResponseWriter, r *http.Request) bool {
 			if post(r) {
-				http.Redirect(w, r, elsewhere.URL+r.URL.Path, 307)
+				http.Redirect(w, r, elsewhere.URL+r.URL.Path, http.StatusTemporaryRedirect)
 			}
 			return post(r)
 		}, ErrMoved},
