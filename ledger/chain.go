@@ -75,8 +75,8 @@ type walker struct {
 	hex  [2 * len(Hash{})]byte
 }
 
-// step checks that an entry is the next one, that its stored hashes are those of its bytes, and that its line
-// continues the chain. In this order the first complaint names the entry that was changed, where that can be told.
+// step checks that an entry is the next one, that its own stored hash is that of its bytes, that its line
+// continues the chain, and that the stored tree above is that of the lines. In this order the first complaint names the entry that was changed, where that can be told.
 func (w *walker) step(e Stored) error {
 	seq := w.tree.Size()
 	p, err := parsePrefix(e.Line)
@@ -92,8 +92,8 @@ func (w *walker) step(e Stored) error {
 	}
 	chain, leaf := w.hash.sums(e.Line)
 	w.made = w.tree.grow(leaf, w.made[:0])
-	if e.Hashes != nil && !bytes.Equal(e.Hashes, w.made) {
-		return &Tampered{Seq: seq, Layer: LayerHashes, Detail: "the stored hashes are not those of the line"}
+	if e.Hashes != nil && !bytes.HasPrefix(e.Hashes, leaf[:]) {
+		return &Tampered{Seq: seq, Layer: LayerHashes, Detail: "its stored hash is not that of the line"}
 	}
 	if hex.Encode(w.hex[:], w.head[:]); !bytes.Equal(p.prev, w.hex[:]) {
 		if seq == 0 {
@@ -101,6 +101,10 @@ func (w *walker) step(e Stored) error {
 		}
 		return &Tampered{Seq: seq - 1, Layer: LayerChain, Detail: fmt.Sprintf(
 			"entry %d does not continue it: one of the two was changed", seq)}
+	}
+	if e.Hashes != nil && !bytes.Equal(e.Hashes, w.made) {
+		// The line and its own hash agree, and so does the chain: the tree above them was changed.
+		return &Tampered{Seq: seq, Layer: LayerHashes, Detail: "the hashes of the subtrees that end with it are not those of their lines"}
 	}
 	w.head, w.body = chain, p.end
 	return nil

@@ -20,6 +20,7 @@ import (
 type Key struct {
 	name    string
 	private ed25519.PrivateKey
+	dir     string // of Remember
 }
 
 const ed25519Algorithm = 1
@@ -69,13 +70,22 @@ func createKey(path, name string, rand io.Reader) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ledger key: the name %q cannot be used: %w", name, err)
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	// Written under another name and linked whole: a crash leaves no half a key, and of two processes that make
+	// one at once the second takes the first's.
+	f, err := os.CreateTemp(filepath.Dir(path), ".key-*") // readable by its owner alone
 	if err != nil {
 		return nil, fmt.Errorf("ledger key: %w", err)
 	}
 	_, err = f.WriteString(text + "\n")
-	if err = errors.Join(err, f.Sync(), f.Close(), syncDir(filepath.Dir(path))); err != nil {
-		return nil, fmt.Errorf("ledger key %s: %w", path, errors.Join(err, os.Remove(path)))
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Link(f.Name(), path)
+	}
+	err = errors.Join(err, os.Remove(f.Name()))
+	if errors.Is(err, fs.ErrExist) {
+		return LoadOrCreateKey(path, name, rand)
+	}
+	if err = errors.Join(err, syncDir(filepath.Dir(path))); err != nil {
+		return nil, fmt.Errorf("ledger key %s: %w", path, err)
 	}
 	return key, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 )
 
 // The most that one transaction appends.
@@ -48,33 +49,128 @@ func NewSequencer(ctx context.Context, outbox Outbox, log Log) (*Sequencer, erro
 	return &Sequencer{outbox: outbox, log: log, epoch: epoch, account: accountOf(log.Origin()), clashes: make(map[string]uint64)}, nil
 }
 
+// Skipper is an Outbox that can leave sources out. Without it a source that is held back can stand in front of
+// all others.
+type Skipper interface {
+	// PendingExcept is Pending without the rows of some sources.
+	PendingExcept(ctx context.Context, limit int, except []string) ([]Recorded, error)
+}
+
+// Archive is an Outbox that keeps the rows it has marked. They restore a ledger that lost its end.
+type Archive interface {
+	// Marked returns at most limit rows that were marked with from or a later number, in the order of the numbers.
+	Marked(ctx context.Context, from uint64, limit int) ([]Marked, error)
+}
+
+// Marked is a row of the outbox and its place in the log.
+type Marked struct {
+	Recorded
+	Seq uint64
+}
+
+// ErrForeign says that the outbox and the log do not belong together: the outbox knows entries that the log has
+// in another form or cannot get back, or the other way round.
+var ErrForeign = errors.New("this ledger and this database do not belong together: one of the two was lost, exchanged, or restored from an older backup than the other")
+
 // Drain appends what waits in the outbox and returns how many entries the log gained. An event that cannot
 // be appended (ErrGap, ErrConflict, ErrMalformed: evidence of a fault or of tampering) holds back its own
-// source; the others go on, and the error names each, again at every call until somebody acts. After any error, Drain may be called again: an event that
-// reached the log before a crash is recognised there by its id.
+// source; the others go on, and the error names each, again at every call until somebody acts. After any error,
+// Drain may be called again: an event that reached the log before a crash is recognised there by its id.
+//
+// Where the log ends before what the outbox marked (its database was lost, or restored from an older backup), the
+// entries are appended again from an Archive, byte for byte, before anything else.
 func (s *Sequencer) Drain(ctx context.Context) (int, error) {
-	var total int
+	total, err := s.restore(ctx)
+	if err != nil {
+		return total, err
+	}
+	var problems []error
+	var except []string
 	for {
-		rows, err := s.outbox.Pending(ctx, maxBatchRows)
+		rows, err := s.pending(ctx, except)
 		if err != nil {
-			return total, fmt.Errorf("sequencer: outbox: %w", err)
+			return total, errors.Join(append(problems, fmt.Errorf("sequencer: outbox: %w", err))...)
 		}
-		var problems []error
-		var settled int
+		settled, before := 0, len(except)
 		for rest := rows; len(rest) > 0; {
 			n := batchLength(rest)
 			added, marked, held, err := s.batch(ctx, rest[:n])
 			total += added
 			settled += marked
-			problems = append(problems, held...)
+			for _, h := range held {
+				if !slices.Contains(except, h.source) {
+					problems = append(problems, h.reason)
+					except = append(except, h.source)
+				}
+			}
 			if err != nil {
 				return total, errors.Join(append(problems, err)...)
 			}
 			rest = rest[n:]
 		}
-		if settled == 0 || len(problems) > 0 {
+		_, skips := s.outbox.(Skipper)
+		if settled == 0 && (len(except) == before || !skips) {
 			return total, errors.Join(problems...)
 		}
+		if len(except) > 0 && !skips {
+			return total, errors.Join(problems...)
+		}
+	}
+}
+
+func (s *Sequencer) pending(ctx context.Context, except []string) ([]Recorded, error) {
+	if skipper, ok := s.outbox.(Skipper); ok && len(except) > 0 {
+		return skipper.PendingExcept(ctx, maxBatchRows, except)
+	}
+	return s.outbox.Pending(ctx, maxBatchRows)
+}
+
+// restore appends again what the outbox says is in the log and is not.
+func (s *Sequencer) restore(ctx context.Context) (int, error) {
+	archive, ok := s.outbox.(Archive)
+	if !ok || s.end != nil {
+		return 0, nil
+	}
+	total := 0
+	for {
+		state, err := s.log.State(ctx, nil)
+		if err != nil {
+			return total, fmt.Errorf("sequencer: %w", err)
+		}
+		rows, err := archive.Marked(ctx, state.Size, maxBatchRows)
+		if err != nil {
+			return total, fmt.Errorf("sequencer: outbox: %w", err)
+		}
+		if len(rows) == 0 {
+			return total, nil
+		}
+		if rows[0].Seq != state.Size {
+			return total, fmt.Errorf("sequencer: the log ends at %d, the outbox keeps its entries from %d on: %w", state.Size, rows[0].Seq, ErrForeign)
+		}
+		tree, err := treeAt(ctx, s.log, state.Size)
+		if err != nil {
+			return total, fmt.Errorf("sequencer: %w", err)
+		}
+		p := plan{
+			batch: Batch{Epoch: s.epoch, From: state.Size, Sources: make(map[string]uint64)},
+			end:   end{size: state.Size, head: state.Head, tree: tree},
+		}
+		size := 0
+		for _, r := range rows {
+			if size += len(r.Body); size > maxBatchBytes && len(p.batch.Entries) > 0 {
+				break
+			}
+			if r.Seq != p.end.size {
+				return total, fmt.Errorf("sequencer: the outbox lacks entry %d: %w", p.end.size, ErrForeign)
+			}
+			if err := s.add(&p, r.Recorded); err != nil {
+				return total, fmt.Errorf("sequencer: entry %d: %w: %w", r.Seq, err, ErrForeign)
+			}
+		}
+		if err := s.log.Append(ctx, p.batch); err != nil {
+			return total, s.explain(ctx, p.batch, err)
+		}
+		total += len(p.batch.Entries)
 	}
 }
 
@@ -91,9 +187,9 @@ func batchLength(rows []Recorded) int {
 }
 
 // batch appends rows in one transaction and then marks them. held are the reasons why some were not.
-func (s *Sequencer) batch(ctx context.Context, rows []Recorded) (added, marked int, held []error, err error) {
+func (s *Sequencer) batch(ctx context.Context, rows []Recorded) (added, marked int, held []held, err error) {
 	defer func() {
-		if err != nil {
+		if err != nil || len(held) > 0 {
 			s.end = nil
 		}
 	}()
@@ -103,6 +199,16 @@ func (s *Sequencer) batch(ctx context.Context, rows []Recorded) (added, marked i
 	plan, err := s.plan(ctx, rows)
 	if err != nil {
 		return 0, 0, nil, fmt.Errorf("sequencer: %w", err)
+	}
+	if len(plan.held) > 0 {
+		// What looks like a gap to a writer that was replaced is what the other one appended.
+		state, err := s.log.State(ctx, nil)
+		if err != nil {
+			return 0, 0, nil, fmt.Errorf("sequencer: %w", err)
+		}
+		if state.Size != s.end.size || state.Head != s.end.head {
+			return 0, 0, nil, fmt.Errorf("sequencer: %w", ErrFenced)
+		}
 	}
 	if n := len(plan.batch.Entries); n > 0 {
 		if err := s.log.Append(ctx, plan.batch); err != nil {
@@ -160,11 +266,17 @@ func (s *Sequencer) look(ctx context.Context, rows []Recorded) error {
 	return nil
 }
 
+// held is a source that cannot go on, and why.
+type held struct {
+	source string
+	reason error
+}
+
 // plan is what to do with some rows of the outbox.
 type plan struct {
 	batch     Batch
 	positions []Position
-	held      []error
+	held      []held
 	end       end // after the batch; without its sources
 }
 
@@ -196,7 +308,7 @@ func (s *Sequencer) plan(ctx context.Context, rows []Recorded) (plan, error) {
 		case r.SSeq > last+1:
 			problem = fmt.Errorf("%w: expected number %d next", ErrGap, last+1)
 		case r.SSeq <= last && !there:
-			problem = fmt.Errorf("%w: the ledger holds this number under another id", ErrConflict)
+			problem = fmt.Errorf("%w: the ledger holds this number under another id (%w)", ErrConflict, ErrForeign)
 		case r.SSeq <= last && sameBody(found.Line, r.Body):
 			p.positions = append(p.positions, Position{ID: r.ID, Seq: found.Seq})
 		case there:
@@ -210,7 +322,7 @@ func (s *Sequencer) plan(ctx context.Context, rows []Recorded) (plan, error) {
 		}
 		if problem != nil {
 			bad[r.Source] = true
-			p.held = append(p.held, fmt.Errorf("sequencer: source %s, event %d (%s): %w", clip(r.Source), r.SSeq, clip(r.ID), problem))
+			p.held = append(p.held, held{r.Source, fmt.Errorf("sequencer: source %s, event %d (%s): %w", clip(r.Source), r.SSeq, clip(r.ID), problem)})
 		}
 	}
 	return p, nil

@@ -8,14 +8,16 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// Signer signs checkpoints of one log. It trusts its own memory, the last checkpoint it signed, and believes
-// nothing else of the store: it reads every new line, checks that the lines continue what it signed, and
+// Signer signs checkpoints of one log. It trusts its own memory, the last checkpoint it signed, which is kept in
+// the log's database and, where Key.Remember names a folder, outside of it as well; it believes nothing else of
+// the store: it reads every new line, checks that the lines continue what it signed, and
 // computes the root itself. What it signed is stored before anybody sees the signature, so that neither a
 // crash nor a second signer can make one key sign two histories.
 type Signer struct {
 	log      SignedLog
 	note     note.Signer
 	verifier string
+	memory   string // a file outside of the log's database, "" for none
 }
 
 // NewSigner signs the log's checkpoints with the key of its deployment.
@@ -24,7 +26,7 @@ func NewSigner(key *Key, log SignedLog) (*Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Signer{log: log, note: s, verifier: verifier}, nil
+	return &Signer{log: log, note: s, verifier: verifier, memory: key.memory(log.Origin())}, nil
 }
 
 // Sign signs the log as it is now and returns the checkpoint; when nothing was appended since the last, it is
@@ -40,6 +42,9 @@ func (s *Signer) Sign(ctx context.Context) (Signed, error) {
 	}
 	state, err := s.log.State(ctx, nil)
 	if err != nil {
+		return Signed{}, fmt.Errorf("signer: %w", err)
+	}
+	if err := s.remembers(ctx, state.Size); err != nil {
 		return Signed{}, fmt.Errorf("signer: %w", err)
 	}
 	tree, err := treeAt(ctx, s.log, min(last.Size, state.Size))
@@ -64,6 +69,9 @@ func (s *Signer) Sign(ctx context.Context) (Signed, error) {
 	if next.Note, err = note.Sign(&note.Note{Text: text}, s.note); err != nil {
 		return Signed{}, fmt.Errorf("signer: %w", err)
 	}
+	if err := s.remember(next); err != nil {
+		return Signed{}, fmt.Errorf("signer: %w", err)
+	}
 	if err := s.log.Publish(ctx, last, next, s.verifier); err != nil {
 		return Signed{}, fmt.Errorf("signer: %w", err)
 	}
@@ -73,12 +81,20 @@ func (s *Signer) Sign(ctx context.Context) (Signed, error) {
 // read extends the signed tree by the lines that follow.
 func (s *Signer) read(ctx context.Context, last Signed, tree Tree, size uint64) (Signed, error) {
 	v := walker{tree: tree, head: last.Head}
+	var f spans
 	for stored, err := range s.log.Lines(ctx, last.Size, size) {
 		if err != nil {
 			return Signed{}, fmt.Errorf("signer: %w", err)
 		}
 		if err := v.step(stored); err != nil {
 			return Signed{}, fmt.Errorf("signer: %w", err)
+		}
+		// What a verifier would refuse is never signed.
+		if err := checkBody(stored.Line, v.body, &f); err != nil {
+			return Signed{}, fmt.Errorf("signer: %w", &Tampered{Seq: v.tree.Size() - 1, Layer: LayerCanonical, Detail: err.Error()})
+		}
+		if string(f.account) != accountOf(s.log.Origin()) {
+			return Signed{}, fmt.Errorf("signer: %w", &Tampered{Seq: v.tree.Size() - 1, Layer: LayerAccount, Detail: "it belongs to another account"})
 		}
 	}
 	if v.tree.Size() != size {

@@ -21,6 +21,9 @@ type Copy struct {
 	// Keys are the verifier keys the log names itself. Whoever can rewrite the log can replace them, so they
 	// prove no more than that one hand signed all of it.
 	Keys []string
+	// Size and Signed are how many entries the store says that it has, and has signed. Fewer than that are a log
+	// that was cut by somebody who forgot to say so everywhere.
+	Size, Signed uint64
 }
 
 // Options are what the verifier brings along, which is where the strength of the result comes from.
@@ -150,6 +153,9 @@ func Verify(ctx context.Context, c Copy, o Options) (Verified, error) {
 	}
 	if err := v.beyond(); err != nil {
 		return Verified{}, err
+	}
+	if len(o.Keys) > 0 && v.checked == 0 && v.walk.tree.Size() > 0 {
+		return Verified{}, &Tampered{Seq: 0, Layer: LayerSignature, Detail: "no checkpoint is left, so nothing is signed by the pinned key"}
 	}
 	return Verified{
 		Origin: c.Origin, Entries: v.walk.tree.Size(), Head: v.walk.head, Root: v.walk.tree.Root(),
@@ -324,6 +330,14 @@ func (v *verifier) beyond() error {
 	}
 	if n := len(v.held); n > 0 {
 		greatest = max(greatest, v.held[n-1].Size)
+	}
+	if c := max(v.copy.Size, v.copy.Signed); c > size {
+		return &Tampered{Seq: size, Layer: LayerSize, Detail: fmt.Sprintf(
+			"the store says that there are %d entries and has %d: the end is missing", c, size)}
+	}
+	if v.copy.Signed > v.signed && greatest <= size {
+		return &Tampered{Seq: v.signed, Layer: LayerSignature, Detail: fmt.Sprintf(
+			"%d entries were signed, and the checkpoints that are left cover %d", v.copy.Signed, v.signed)}
 	}
 	if greatest > size {
 		return &Tampered{Seq: size, Layer: LayerSize, Detail: fmt.Sprintf(

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -21,7 +22,7 @@ func (p *program) ledgerCommand() *cobra.Command {
 
 func (p *program) ledgerVerifyCommand() *cobra.Command {
 	var account string
-	var keys []string
+	var keys, held []string
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "check every entry of the ledger, or name the first bad one",
@@ -36,6 +37,7 @@ Exit codes: 0 nothing was changed, 1 tampered with, 2 could not be read.`,
 	}
 	cmd.Flags().StringVar(&account, "account", "", "one tenant's log (default: all)")
 	cmd.Flags().StringArrayVar(&keys, "key", nil, "pinned verifier key; may be repeated")
+	cmd.Flags().StringArrayVar(&held, "checkpoint", nil, "file with a signed checkpoint of one log kept elsewhere; may be repeated; wants --account")
 	format := formatFlag(cmd, "text", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
@@ -58,12 +60,26 @@ Exit codes: 0 nothing was changed, 1 tampered with, 2 could not be read.`,
 			if err != nil {
 				return err
 			}
+			if !slices.Contains(accounts, one) {
+				return fmt.Errorf("the ledger holds no log of account %s", one)
+			}
 			accounts = []name.Account{one}
 		}
 		if len(accounts) == 0 {
 			return errors.New("the ledger holds no log yet: nothing was verified")
 		}
-		return p.verifyAll(ctx, log, accounts, keys, format.value)
+		opts := ledger.Options{Keys: keys}
+		if len(held) > 0 && account == "" {
+			return errors.New("--checkpoint: say with --account which log it is of")
+		}
+		for _, path := range held {
+			b, err := readFile(path, 1<<20)
+			if err != nil {
+				return fmt.Errorf("--checkpoint: %w", err)
+			}
+			opts.Held = append(opts.Held, b)
+		}
+		return p.verifyAll(ctx, log, accounts, opts, format.value)
 	}
 	return cmd
 }
@@ -82,7 +98,7 @@ type logResult struct {
 	Detail      string       `json:"detail,omitempty"`
 }
 
-func (p *program) verifyAll(ctx context.Context, log *sqllog.Log, accounts []name.Account, keys []string, format string) error {
+func (p *program) verifyAll(ctx context.Context, log *sqllog.Log, accounts []name.Account, opts ledger.Options, format string) error {
 	var results []logResult
 	bad := false
 	for _, a := range accounts {
@@ -90,7 +106,7 @@ func (p *program) verifyAll(ctx context.Context, log *sqllog.Log, accounts []nam
 		if err != nil {
 			return fmt.Errorf("ledger: %w", err)
 		}
-		v, err := ledger.Verify(ctx, logCopy, ledger.Options{Keys: keys})
+		v, err := ledger.Verify(ctx, logCopy, opts)
 		var tampered *ledger.Tampered
 		switch {
 		case errors.As(err, &tampered):
@@ -101,6 +117,8 @@ func (p *program) verifyAll(ctx context.Context, log *sqllog.Log, accounts []nam
 			}
 		case err != nil:
 			return fmt.Errorf("ledger %s: %w", logCopy.Origin, err)
+		case v.Entries == 0:
+			return fmt.Errorf("ledger %s: there is no entry, so nothing was verified", logCopy.Origin)
 		default:
 			results = append(results, logResult{
 				Origin: v.Origin, Valid: true, Entries: v.Entries, Signed: v.SignedSize, Root: v.Root.String(),

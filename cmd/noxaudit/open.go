@@ -84,6 +84,7 @@ func (p *program) openLedger(ctx context.Context) (*sqllog.Log, *ledger.Key, err
 	if err != nil {
 		return nil, nil, fmt.Errorf("ledger: %w", err)
 	}
+	key.Remember(filepath.Join(p.config.DataDir, "signed"))
 	return log, key, nil
 }
 
@@ -93,13 +94,19 @@ func keyName(deployment string) string { return "noxaudit/" + deployment }
 // sequence moves what was recorded into the ledger and signs it. Two command lines may do so at once: the
 // later one fences the earlier, which then tries again.
 func sequence(ctx context.Context, s *store.Store, log *sqllog.Log, key *ledger.Key, account name.Account) error {
-	const tries = 10
+	const tries = 12
 	var err error
 	for attempt := 1; attempt <= tries; attempt++ {
-		if err = drainAndSign(ctx, s, log, key, account); !errors.Is(err, ledger.ErrFenced) {
+		err = drainAndSign(ctx, s, log, key, account)
+		wait := min(attempt, 3) // fenced: the other one is quick
+		switch {
+		case errors.Is(err, ledger.ErrFenced):
+		case errors.Is(err, store.ErrUnavailable) && !errors.Is(err, store.ErrFull):
+			wait = attempt
+		default:
 			return err
 		}
-		if gate.BackOff(ctx, min(attempt, 3)) != nil {
+		if gate.BackOff(ctx, wait) != nil {
 			break
 		}
 	}
@@ -111,13 +118,14 @@ func drainAndSign(ctx context.Context, s *store.Store, log *sqllog.Log, key *led
 	if err != nil {
 		return err
 	}
-	if _, err := seq.Drain(ctx); err != nil {
-		return err
+	_, held := seq.Drain(ctx) // a source that is held back does not keep the others from being signed
+	if errors.Is(held, ledger.ErrFenced) {
+		return held
 	}
 	signer, err := ledger.NewSigner(key, log.For(account))
 	if err != nil {
-		return err
+		return errors.Join(held, err)
 	}
 	_, err = signer.Sign(ctx)
-	return err
+	return errors.Join(held, err)
 }

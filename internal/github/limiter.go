@@ -97,7 +97,7 @@ func (b bucket) after(now time.Time, n int) time.Time {
 func (l *limiter) wait(ctx context.Context, method string) error {
 	patience := l.patience
 	if deadline, ok := ctx.Deadline(); ok {
-		patience = min(patience, deadline.Sub(l.now()))
+		patience = min(patience, time.Until(deadline)) // a context ends by the wall clock
 	}
 	d, why := l.reserve(method, patience)
 	for d > 0 {

@@ -20,6 +20,10 @@ import (
 
 // Limits of one change. Within them a commit holds SQLite's only writer for less than about 50 ms on an
 // ordinary disk; whoever has more commits it in parts, each with its own entry.
+//
+// MaxStoredBytes is the exception: an audit's findings are one document, since a verdict names them by one
+// digest, and a document is one row. A finding takes about 140 bytes there, so 50 ms, some 5 MiB, are reached
+// at 35,000 findings, and the limit, about 80 ms, at 60,000.
 const (
 	MaxFindings      = 500
 	MaxEntries       = 500

@@ -9,7 +9,11 @@ import (
 	"github.com/noxaudit/noxaudit/ledger"
 )
 
-var _ ledger.Outbox = (*Tenant)(nil)
+var (
+	_ ledger.Outbox  = (*Tenant)(nil)
+	_ ledger.Skipper = (*Tenant)(nil)
+	_ ledger.Archive = (*Tenant)(nil)
+)
 
 // markRows is how many rows of the outbox one transaction marks.
 const markRows = 1000
@@ -36,6 +40,69 @@ func (t *Tenant) Pending(ctx context.Context, limit int) ([]ledger.Recorded, err
 		}
 		return nil
 	}, `SELECT id, source, sseq, body FROM outbox WHERE account = $1 AND seq IS NULL ORDER BY source, sseq LIMIT $2`, max(limit, 0))
+	return out, err
+}
+
+// PendingExcept is Pending without some sources: those that are held back must not stand in front of the others.
+func (t *Tenant) PendingExcept(ctx context.Context, limit int, except []string) ([]ledger.Recorded, error) {
+	var out []ledger.Recorded
+	var sources []string
+	err := t.query(ctx, "outbox", func(rows *sql.Rows) error {
+		var source string
+		if err := rows.Scan(&source); err != nil {
+			return err
+		}
+		if !slices.Contains(except, source) {
+			sources = append(sources, source)
+		}
+		return nil
+	}, `SELECT DISTINCT source FROM outbox WHERE account = $1 AND seq IS NULL ORDER BY source`)
+	if err != nil {
+		return nil, err
+	}
+	size := 0
+	for _, source := range sources {
+		if len(out) >= limit || size >= pendingBytes {
+			break
+		}
+		err := t.query(ctx, "outbox", func(rows *sql.Rows) error {
+			r := ledger.Recorded{Source: source}
+			var sseq int64
+			if err := rows.Scan(&r.ID, &sseq, &r.Body); err != nil {
+				return err
+			}
+			r.SSeq = uint64(sseq)
+			out = append(out, r)
+			if size += len(r.Body); size >= pendingBytes {
+				return errEnough
+			}
+			return nil
+		}, `SELECT id, sseq, body FROM outbox WHERE account = $1 AND seq IS NULL AND source = $2 ORDER BY sseq LIMIT $3`, source, limit-len(out))
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// Marked returns the entries that the ledger gave from or a later number, in order: what a ledger that lost its
+// end gets back.
+func (t *Tenant) Marked(ctx context.Context, from uint64, limit int) ([]ledger.Marked, error) {
+	var out []ledger.Marked
+	size := 0
+	err := t.query(ctx, "outbox", func(rows *sql.Rows) error {
+		var m ledger.Marked
+		var sseq, seq int64
+		if err := rows.Scan(&m.ID, &m.Source, &sseq, &m.Body, &seq); err != nil {
+			return err
+		}
+		m.SSeq, m.Seq = uint64(sseq), uint64(seq)
+		out = append(out, m)
+		if size += len(m.Body); size >= pendingBytes {
+			return errEnough
+		}
+		return nil
+	}, `SELECT id, source, sseq, body, seq FROM outbox WHERE account = $1 AND seq >= $2 ORDER BY seq LIMIT $3`, int64(from), limit)
 	return out, err
 }
 

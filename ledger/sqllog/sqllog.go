@@ -63,9 +63,11 @@ func (l *Log) tenant(account string) *Tenant {
 	return &Tenant{db: l.db, account: account, origin: ledger.Origin(l.deployment, account)}
 }
 
-// Accounts lists the accounts that have a log, in order; the deployment's own log is not among them.
+// Accounts lists the accounts that have a log, in order, name.Deployment among them. An account counts that stands
+// in any table: one of them alone could be cleaned to hide it.
 func (l *Log) Accounts(ctx context.Context) ([]name.Account, error) {
-	rows, err := l.db.Read.QueryContext(ctx, `SELECT account FROM log WHERE account <> $1 ORDER BY account`, deploymentAccount)
+	rows, err := l.db.Read.QueryContext(ctx, `SELECT account FROM log UNION SELECT account FROM checkpoint
+		UNION SELECT account FROM signer_state UNION SELECT account FROM source_head ORDER BY account`)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: accounts: %w", err)
 	}
@@ -85,6 +87,9 @@ func (l *Log) Accounts(ctx context.Context) ([]name.Account, error) {
 	return accounts, rows.Err()
 }
 
+// ErrOrigin says that a log was begun by another deployment than it is opened for.
+var ErrOrigin = errors.New("another deployment's log")
+
 // Tenant is one log. It implements ledger.Log and ledger.SignedLog. Every statement names its account.
 type Tenant struct {
 	db      *database.DB
@@ -101,7 +106,7 @@ var (
 func (t *Tenant) Origin() string { return t.origin }
 
 func (t *Tenant) fail(what string, err error) error {
-	return fmt.Errorf("ledger of account %s: %s: %w", t.account, what, err)
+	return fmt.Errorf("ledger of account %s: %s: %w", t.account, what, database.Explain(err))
 }
 
 // Claim implements ledger.Log. It refuses a log that was begun under another origin.
@@ -241,6 +246,12 @@ func (t *Tenant) Append(ctx context.Context, b ledger.Batch) error {
 	}
 	defer tx.Rollback()
 	most := rowsPerInsert(t.db.Engine)
+	if t.db.Engine == database.Postgres {
+		// Where the server does not wait for its disk by default: a checkpoint must never cover what may be lost.
+		if _, err := tx.ExecContext(ctx, `SET LOCAL synchronous_commit = on`); err != nil {
+			return t.fail("append", err)
+		}
+	}
 	// The first statement fences: it locks the row, and matches only for the latest writer at the end it knows.
 	if err := one(tx.ExecContext(ctx, `UPDATE log SET size = $1 WHERE account = $2 AND writer_epoch = $3 AND size = $4`,
 		b.From+uint64(len(b.Entries)), t.account, b.Epoch, b.From)); err != nil {
@@ -386,6 +397,19 @@ func (t *Tenant) Publish(ctx context.Context, last, next ledger.Signed, verifier
 
 // Copy is the log as stored, for ledger.Verify and for an export. It ends where the log ends now.
 func (t *Tenant) Copy(ctx context.Context) (ledger.Copy, error) {
+	var size uint64
+	var origin string
+	err := t.db.Read.QueryRowContext(ctx, `SELECT size, origin FROM log WHERE account = $1`, t.account).Scan(&size, &origin)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return ledger.Copy{}, t.fail("size", err)
+	}
+	if err == nil && origin != t.origin {
+		return ledger.Copy{}, fmt.Errorf("ledger of account %s: %w: begun as %q, opened as %q", t.account, ErrOrigin, origin, t.origin)
+	}
+	last, err := t.Signed(ctx)
+	if err != nil {
+		return ledger.Copy{}, err
+	}
 	// The checkpoints' end before the entries': an honest log then has every entry that they cover, whatever
 	// is appended and signed meanwhile.
 	var signed sql.Null[uint64]
@@ -402,6 +426,7 @@ func (t *Tenant) Copy(ctx context.Context) (ledger.Copy, error) {
 	}
 	return ledger.Copy{
 		Origin: t.origin, Entries: t.Lines(ctx, 0, state.Size), Checkpoints: t.checkpoints(ctx, signed.V), Keys: keys,
+		Size: size, Signed: last.Size,
 	}, nil
 }
 

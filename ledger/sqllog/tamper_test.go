@@ -239,7 +239,12 @@ func TestTamper05And08OnlyAHeldCheckpointShowsWhatTheKeysOwnerDid(t *testing.T) 
 		drain(t, log, s.events(t, 5, 0))
 		held := sign(t, k, log)
 
+		// Who cuts the log and forgets to say so everywhere is caught without any help.
 		asOwner(t, l, `DELETE FROM entry WHERE seq >= 5`, `DELETE FROM checkpoint WHERE size > 5`)
+		wantTampered(t, log, ledger.Options{}, 5, ledger.LayerSize)
+		asOwner(t, l, `UPDATE log SET size = 5`)
+		wantTampered(t, log, ledger.Options{}, 5, ledger.LayerSize)
+		asOwner(t, l, `DELETE FROM signer_state`)
 		if v, err := verify(t, log, ledger.Options{}); err != nil || v.Entries != 5 {
 			t.Errorf("the older state verifies by itself: got %+v, %v", v, err)
 		}

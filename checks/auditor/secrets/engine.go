@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"regexp"
@@ -13,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/viper"
@@ -74,6 +77,11 @@ const (
 const (
 	maxGuesses = 1_500 // of the rules that guess; from there on the precise ones go on alone
 	maxPrecise = 4_000
+
+	// Candidates that the library looks at and drops cost nearly as much as matches. They are counted in files
+	// beyond this size alone, where they add up.
+	large         = 1 << 20
+	maxCandidates = 20_000
 )
 
 // maxExtra bounds an operator's rules: gitleaks' own are 90 KiB.
@@ -333,9 +341,17 @@ func (e *engine) find(ctx context.Context, text, path string, precise bool) (all
 	if precise {
 		d = ds.precise
 	}
-	guesses, known := 0, 0
+	guesses, known, candidates := 0, 0, 0
 	for from := 0; from < len(text); {
 		to, next := cut(text, from)
+		if d == ds.all && from > large/2 && len(text) > large {
+			if candidates += ds.candidates(text[from:to]); candidates > maxCandidates {
+				guesses = maxGuesses + 1
+			}
+		}
+		if guesses > maxGuesses && d == ds.all {
+			d, err = ds.precise, errCrowded{"random values under a secret's name"}
+		}
 		found, failed := detectPiece(ctx, d, text[from:to], path)
 		for i, m := range found {
 			m.start, m.end = m.start+from, m.end+from
@@ -361,12 +377,37 @@ func (e *engine) find(ctx context.Context, text, path string, precise bool) (all
 			}
 			return all, failed
 		}
-		if guesses > maxGuesses && d == ds.all && next < len(text) {
-			d, err = ds.precise, errCrowded{"random values under a secret's name"}
-		}
 		from = next
 	}
 	return all, err
+}
+
+// candidates counts what the engine's guess at keys will look at in a text full of long words, as it stands or
+// encoded.
+func (ds detectors) candidates(text string) int {
+	var words []string
+	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return r > unicode.MaxASCII || !encodedByte(byte(r)) && r != '.' }) {
+		if len(word) >= 10 {
+			words = append(words, word)
+		}
+	}
+	guess, ok := ds.all.Config.Rules["generic-api-key"]
+	if len(words) < len(text)/40 || !ok || guess.Regex == nil {
+		return 0
+	}
+	n := len(guess.Regex.FindAllStringIndex(text, -1))
+	var opened strings.Builder
+	for _, word := range words {
+		b, err := hex.DecodeString(word)
+		if err != nil {
+			b, err = base64.RawStdEncoding.DecodeString(strings.TrimRight(word, "="))
+		}
+		if err == nil {
+			opened.Write(b)
+			opened.WriteByte('\n')
+		}
+	}
+	return n + len(guess.Regex.FindAllStringIndex(opened.String(), -1))
 }
 
 // cut says where the piece that starts at from ends and where the next one starts, at ends of lines if
