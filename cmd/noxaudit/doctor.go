@@ -29,8 +29,8 @@ func (p *program) doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "say what is missing on this machine",
-		Long: `Looks at everything that noxaudit needs here, changes nothing, and says what is
-missing and what to do.
+		Long: `Looks at everything that noxaudit needs here and says what is missing and what to
+do. It makes no database and no key; schemas that are there are brought up to date.
 
 Exit codes: 0 all is well, 1 something is missing.`,
 		Args: cobra.NoArgs,
