@@ -98,3 +98,11 @@ func BenchmarkReads(b *testing.B) {
 		a.Reads("services/billing/internal/store/migrations/0001_create.sql")
 	}
 }
+
+func BenchmarkMask(b *testing.B) {
+	a := standard(b)
+	a.Mask("x")
+	for b.Loop() {
+		a.Mask("Everyone who can read this repository, its history, its forks or a copy of it can use this credential until it is revoked.")
+	}
+}

@@ -81,7 +81,7 @@ const (
 	// Candidates that the library looks at and drops cost nearly as much as matches. They are counted in files
 	// beyond this size alone, where they add up.
 	large         = 1 << 20
-	maxCandidates = 20_000
+	maxCandidates = 12_000
 )
 
 // maxExtra bounds an operator's rules: gitleaks' own are 90 KiB.
@@ -392,7 +392,7 @@ func (ds detectors) candidates(text string) int {
 		}
 	}
 	guess, ok := ds.all.Config.Rules["generic-api-key"]
-	if len(words) < len(text)/40 || !ok || guess.Regex == nil {
+	if len(words) < len(text)/50 || !ok || guess.Regex == nil {
 		return 0
 	}
 	n := len(guess.Regex.FindAllStringIndex(text, -1))

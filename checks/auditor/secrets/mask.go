@@ -32,17 +32,21 @@ type mask struct {
 
 func newMask(l lines, all []match) *mask {
 	k := &mask{l: l, grams: map[string]struct{}{}, short: map[string]struct{}{}}
-	spans := make([]match, 0, len(all))
+	spans := slices.Clone(all)
+	for i, m := range spans {
+		spans[i].start += header(l.text[m.start:m.end])
+	}
+	// The finders' order is their own; what maxGrams keeps out must not depend on it.
+	slices.SortFunc(spans, func(a, b match) int {
+		return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.end, b.end), strings.Compare(a.secret, b.secret))
+	})
 	learned := map[string]bool{}
-	for _, m := range all {
-		m.start += header(l.text[m.start:m.end])
-		spans = append(spans, m)
+	for _, m := range spans {
 		if !learned[m.secret] {
 			learned[m.secret] = true
 			k.learn(m.secret[header(m.secret):])
 		}
 	}
-	slices.SortFunc(spans, func(a, b match) int { return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.end, b.end)) })
 	for _, s := range spans {
 		if n := len(k.spans); n > 0 && s.start <= k.spans[n-1].end {
 			k.spans[n-1].end = max(k.spans[n-1].end, s.end)

@@ -10,7 +10,7 @@ import (
 const MaxMasked = 8 << 10
 
 // oneToken is longer than any secret that stands on one line.
-const oneToken = 1 << 10
+const oneToken = 4 << 10
 
 // Mask replaces by "***" every secret that the auditor's rules find in a short text: a title, a message, a line
 // of code from another auditor or tool. It masks what would be a finding of this auditor and leaves placeholders
@@ -27,7 +27,11 @@ func (a *Auditor) Mask(text string) (out string) {
 		}
 	}()
 	if len(text) > MaxMasked {
-		text = shorten(text, MaxMasked-len(masked)) + masked
+		var ok bool
+		if text, ok = a.maskOnce(text[:MaxMasked-len(masked)]); !ok {
+			return masked
+		}
+		text = shorten(text) + masked
 	}
 	// Each round shortens the text, and what is next to a mask may look like a secret in the next one.
 	for range 16 {
@@ -43,15 +47,18 @@ func (a *Auditor) Mask(text string) (out string) {
 	return masked
 }
 
-// shorten cuts a text at white space, so that no secret is cut in two and goes unseen.
-func shorten(text string, most int) string {
-	text = text[:most]
-	if i := strings.LastIndexAny(text[most-oneToken:], " \t\r\n"); i >= 0 {
-		return text[:most-oneToken+i+1]
+// shorten takes away the end of a text that was cut anywhere: from the last white space or, where there is none,
+// as much as a token can take, so that no half of one stays.
+func shorten(text string) string {
+	end := max(0, len(text)-oneToken)
+	if i := strings.LastIndexAny(text[end:], " \t\r\n"); i >= 0 {
+		return text[:end+i+1]
 	}
-	text = text[:most-oneToken]
-	for len(text) > 0 && !utf8.RuneStart(text[len(text)-1]) {
-		text = text[:len(text)-1]
+	text = text[:end]
+	for range utf8.UTFMax - 1 { // half a character
+		if r, size := utf8.DecodeLastRuneInString(text); r == utf8.RuneError && size == 1 {
+			text = text[:len(text)-1]
+		}
 	}
 	return text
 }

@@ -287,7 +287,7 @@ func base64Byte(c byte) bool {
 
 // wrapping is what stands between the lines of a key: white space, also written as an escape, and the marks of
 // a text that is put together from one string per line.
-var wrapping = regexp.MustCompile(`[\s\x00]|\\[nrt\\]|["'` + "`" + `,;]\s*[+.]?\s*["'` + "`" + `]`)
+var wrapping = regexp.MustCompile(`[\s\x00]|\\+[nrt]?|["'` + "`" + `,;]\s*[+.]?\s*["'` + "`" + `]`)
 
 var keyBody = regexp.MustCompile(`[A-Za-z0-9+/=]{38,}`)
 

@@ -476,7 +476,8 @@ func TestReadsTellsApartWhatMattersAndNothingElse(t *testing.T) {
 	for path, want := range map[string]string{
 		"main.go": "", "deep/er/main.rs": "", "a.yaml": "yaml", "b/c.yml": "yaml", "x/.env.local": "config", "App.PROPERTIES": "config",
 		"go.sum": "+third-party", "web/node_modules/a/index.js": "+third-party", "vendor/github.com/a/b.go": "+third-party", "a.min.js": "+minified", "app.js.map": "+minified",
-		"a.png": "", "b/C.JPG": "", "x.tar.gz": "", "a.exe": "", "testimony/prod.py": "",
+		"a.png": "", "b/C.JPG": "", "x.tar.gz": "", "a.exe": "", "testimony/prod.py": "", "\u0130.go": "",
+		"pnpm-lock.yaml": "yaml+third-party", "node_modules/x/.netrc": "netrc+third-party", "tests/yarn.lock": "+third-party+test",
 		"vendor/mine.go": "", "a_test.go": "+test", "testdata/x.yaml": "yaml+test", "src/test/java/A.java": "+test", "index.php": "php", "main.tf": "tf",
 		".netrc": "netrc", "home/.pgpass": "pgpass", "k.p12": "keystore", "NuGet.Config": "nuget", ".env.example": "config+test",
 	} {
@@ -486,9 +487,24 @@ func TestReadsTellsApartWhatMattersAndNothingElse(t *testing.T) {
 	}
 }
 
+func TestOnlyWholeNamesOfFoldersAndFilesAreTests(t *testing.T) {
+	for path, want := range map[string]bool{
+		"test/a.go": true, "a/tests/b.py": true, "testdata/k.pem": true, "test-data/k": true, "__tests__/a.js": true, "spec/a.rb": true, "fixtures/a": true,
+		"e2e/a.ts": true, "examples/x/a.go": true, "demo/a": true, "TESTS/a": true,
+		"a_test.go": true, "a.test.ts": true, "test_a.py": true, "a_spec.rb": true, "a.spec.js": true, "conftest.py": true, "AddressTest.java": true, ".env.example": true,
+		"testimony/a.go": false, "testosterone/a.go": false, "contest/a.go": false, "latest/a.go": false, "attest/a.go": false, "specials/a.go": false,
+		"protest.go": false, "latest.java": false, "testing.go": false, "demographics/a.go": false, "sampler/a.go": false,
+	} {
+		if got := placeOf(path).test; got != want {
+			t.Errorf("%s: test %t, want %t", path, got, want)
+		}
+	}
+}
+
 func TestEqualKeysGiveEqualResults(t *testing.T) {
 	a := standard(t)
-	paths := []string{"main.go", "x/y.rs", "a.yaml", "b/c.yml", ".env", "x.ini", "a_test.go", "testdata/b.c", "index.php", "f.tf", "yarn.lock", "go.sum", "vendor/a.b/c.go", ".netrc", "z/_netrc"}
+	paths := []string{"main.go", "x/y.rs", "a.yaml", "b/c.yml", ".env", "x.ini", "a_test.go", "testdata/b.c", "index.php", "f.tf", "yarn.lock", "go.sum", "vendor/a.b/c.go", ".netrc", "z/_netrc",
+		"a.png", "b.bin", "c.min.js", "d.map", "tests/e.go", "tests/yarn.lock", "vendor/a.b/testdata/c.go", "testimony/a.go"}
 	byKey := map[string]string{}
 	for _, path := range paths {
 		var all strings.Builder
