@@ -76,7 +76,8 @@ type walker struct {
 }
 
 // step checks that an entry is the next one, that its own stored hash is that of its bytes, that its line
-// continues the chain, and that the stored tree above is that of the lines. In this order the first complaint names the entry that was changed, where that can be told.
+// continues the chain, and that the stored tree above is that of the lines. In this order the first complaint
+// names the entry that was changed, where that can be told.
 func (w *walker) step(e Stored) error {
 	seq := w.tree.Size()
 	p, err := parsePrefix(e.Line)
@@ -103,9 +104,20 @@ func (w *walker) step(e Stored) error {
 			"entry %d does not continue it: one of the two was changed", seq)}
 	}
 	if e.Hashes != nil && !bytes.Equal(e.Hashes, w.made) {
-		// The line and its own hash agree, and so does the chain: the tree above them was changed.
-		return &Tampered{Seq: seq, Layer: LayerHashes, Detail: "the hashes of the subtrees that end with it are not those of their lines"}
+		// The line and its own hash agree, and so does the chain so far: the entry was changed together with its
+		// hash, or the tree above it was.
+		return &Tampered{Seq: seq, Layer: LayerHashes, Detail: fmt.Sprintf(
+			"the hash kept with it of the entries from %d to itself is not that of their lines", firstWrong(seq, e.Hashes, w.made))}
 	}
 	w.head, w.body = chain, p.end
 	return nil
+}
+
+// firstWrong is where the smallest subtree begins, of those that end with an entry, whose stored hash is wrong.
+func firstWrong(seq uint64, stored, made []byte) uint64 {
+	width := uint64(1)
+	for at := 0; at+sha256.Size <= min(len(stored), len(made)) && bytes.Equal(stored[at:at+sha256.Size], made[at:at+sha256.Size]); at += sha256.Size {
+		width *= 2
+	}
+	return seq + 1 - min(width, seq+1)
 }

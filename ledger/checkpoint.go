@@ -71,6 +71,15 @@ func openCheckpoint(signed []byte, known note.Verifiers) (Checkpoint, error) {
 	return ParseCheckpoint(n.Text)
 }
 
+// unknownSigner is a note.UnverifiedNoteError in words.
+type unknownSigner struct {
+	text  string
+	cause *note.UnverifiedNoteError
+}
+
+func (e *unknownSigner) Error() string { return e.text }
+func (e *unknownSigner) Unwrap() error { return e.cause }
+
 func signatureError(err error) error {
 	var invalid *note.InvalidSignatureError
 	var unverified *note.UnverifiedNoteError
@@ -82,7 +91,7 @@ func signatureError(err error) error {
 		for _, sig := range unverified.Note.UnverifiedSigs {
 			by = append(by, fmt.Sprintf("%s (key %08x)", sig.Name, sig.Hash))
 		}
-		return fmt.Errorf("no signature by a known key, only by %s", strings.Join(by, ", "))
+		return &unknownSigner{"no signature by a known key, only by " + strings.Join(by, ", "), unverified}
 	}
 	return fmt.Errorf("not a signed checkpoint: %w", err)
 }

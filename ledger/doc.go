@@ -73,6 +73,8 @@
 //
 // For each line: its form, seq, prev, and the canonical form; at each size that has a checkpoint, the root; at the
 // end, that no checkpoint claims more entries than there are. Entries after the last checkpoint are reported as
-// not yet signed. What a verifier cannot see from the log alone, that it was cut at an older checkpoint or
+// not yet signed; where the verifier knows the key, a log that is not signed at all, or has an entry without a
+// checkpoint that is not of just now, is refused. A store's own count of entries and checkpoints must not exceed
+// what is there. What a verifier cannot see from the log alone, that it was cut at an older checkpoint or
 // exchanged by the owner of its key, it sees from checkpoints kept elsewhere (Options.Held).
 package ledger

@@ -84,11 +84,19 @@ type SignedLog interface {
 	HashReader
 	// Lines yields the entries from one number to before another. What it yields is valid until the next.
 	Lines(ctx context.Context, from, to uint64) iter.Seq2[Stored, error]
+	// Claimed is what the store says of the log beside its entries.
+	Claimed(ctx context.Context) (Claims, error)
 	// Signed is what was signed last: the zero value when nothing was.
 	Signed(ctx context.Context) (Signed, error)
 	// Publish replaces what was signed last and keeps next.Note as a checkpoint, with the key that verifies
 	// it, in one transaction. It fails with ErrFenced when last is not what is stored.
 	Publish(ctx context.Context, last, next Signed, verifier string) error
+}
+
+// Claims are a store's own words, which its entries must not contradict.
+type Claims struct {
+	Size       uint64 // how many entries were appended
+	Checkpoint uint64 // the size of the greatest checkpoint kept
 }
 
 // Signed is a signer's memory: the last state of the log that it put its name to.

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"context"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -21,7 +20,7 @@ type memory struct {
 }
 
 // Remember names a folder in which signers keep a second memory of what they signed last, a file per log. It is
-// made when it is missing.
+// made when it is missing. It must not be in reach of whoever can write the log's database.
 func (k *Key) Remember(dir string) { k.dir = dir }
 
 func (k *Key) memory(origin string) string {
@@ -31,33 +30,33 @@ func (k *Key) memory(origin string) string {
 	return filepath.Join(k.dir, hex.EncodeToString([]byte(accountOf(origin)))+".json")
 }
 
-// remembers checks the log against the memory.
-func (s *Signer) remembers(ctx context.Context, size uint64) error {
+// remembered is the memory outside: the zero value where there is none.
+func (s *Signer) remembered() (size uint64, root Hash, err error) {
 	if s.memory == "" {
-		return nil
+		return 0, Hash{}, nil
+	}
+	info, err := os.Stat(s.memory)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, Hash{}, nil
+	}
+	if err != nil {
+		return 0, Hash{}, fmt.Errorf("memory: %w", err)
+	}
+	if mode := info.Mode().Perm(); mode&0o022 != 0 {
+		return 0, Hash{}, fmt.Errorf("memory %s: mode %04o lets others write it: use chmod 600", s.memory, mode)
 	}
 	b, err := os.ReadFile(s.memory)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
 	if err != nil {
-		return fmt.Errorf("memory: %w", err)
+		return 0, Hash{}, fmt.Errorf("memory: %w", err)
 	}
 	var m memory
-	if err := json.Unmarshal(b, &m); err != nil || m.Origin != s.log.Origin() {
-		return fmt.Errorf("memory %s: damaged, or of another log than %s: restore it from a backup", s.memory, s.log.Origin())
+	err = json.Unmarshal(b, &m)
+	raw, hexErr := hex.DecodeString(m.Root)
+	if err != nil || hexErr != nil || len(raw) != len(root) || m.Size == 0 || m.Origin != s.log.Origin() {
+		return 0, Hash{}, fmt.Errorf("memory %s: damaged, or of another log than %s: restore it from a backup", s.memory, s.log.Origin())
 	}
-	if size < m.Size {
-		return &Tampered{Seq: size, Layer: LayerSize, Detail: fmt.Sprintf("the log has %d entries and %d were signed: it was cut, or restored from an older backup", size, m.Size)}
-	}
-	tree, err := treeAt(ctx, s.log, m.Size)
-	if err != nil {
-		return err
-	}
-	if root := tree.Root(); hex.EncodeToString(root[:]) != m.Root {
-		return &Tampered{Seq: 0, Layer: LayerRoot, Detail: fmt.Sprintf("the first %d entries are not those that were signed", m.Size)}
-	}
-	return nil
+	copy(root[:], raw)
+	return m.Size, root, nil
 }
 
 // remember keeps what is about to be signed, durably, before anybody sees the signature.
@@ -73,7 +72,7 @@ func (s *Signer) remember(next Signed) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("memory: %w", err)
 	}
-	f, err := os.CreateTemp(dir, ".signed-*")
+	f, err := os.CreateTemp(dir, ".signed-*") // readable by its owner alone
 	if err != nil {
 		return fmt.Errorf("memory: %w", err)
 	}
@@ -84,5 +83,5 @@ func (s *Signer) remember(next Signed) error {
 	if err != nil {
 		return fmt.Errorf("memory: %w", errors.Join(err, os.Remove(f.Name())))
 	}
-	return syncDir(dir)
+	return errors.Join(syncDir(dir), syncDir(filepath.Dir(dir)))
 }

@@ -125,7 +125,8 @@ func (s *Sequencer) pending(ctx context.Context, except []string) ([]Recorded, e
 	return s.outbox.Pending(ctx, maxBatchRows)
 }
 
-// restore appends again what the outbox says is in the log and is not.
+// restore appends again what the outbox says is in the log and is not, after a look at whether the outbox and
+// the log are of one history at all.
 func (s *Sequencer) restore(ctx context.Context) (int, error) {
 	archive, ok := s.outbox.(Archive)
 	if !ok || s.end != nil {
@@ -137,9 +138,15 @@ func (s *Sequencer) restore(ctx context.Context) (int, error) {
 		if err != nil {
 			return total, fmt.Errorf("sequencer: %w", err)
 		}
-		rows, err := archive.Marked(ctx, state.Size, maxBatchRows)
+		rows, err := archive.Marked(ctx, max(state.Size, 1)-1, maxBatchRows)
 		if err != nil {
 			return total, fmt.Errorf("sequencer: outbox: %w", err)
+		}
+		if len(rows) > 0 && rows[0].Seq < state.Size {
+			if err := s.same(ctx, rows[0]); err != nil {
+				return total, err
+			}
+			rows = rows[1:]
 		}
 		if len(rows) == 0 {
 			return total, nil
@@ -172,6 +179,18 @@ func (s *Sequencer) restore(ctx context.Context) (int, error) {
 		}
 		total += len(p.batch.Entries)
 	}
+}
+
+// same wants the log to hold a marked row where the mark says.
+func (s *Sequencer) same(ctx context.Context, r Marked) error {
+	found, err := s.log.Find(ctx, []string{r.ID})
+	if err != nil {
+		return fmt.Errorf("sequencer: %w", err)
+	}
+	if f, ok := found[r.ID]; !ok || f.Seq != r.Seq || !sameBody(f.Line, r.Body) {
+		return fmt.Errorf("sequencer: the log holds something else as entry %d than the outbox: %w", r.Seq, ErrForeign)
+	}
+	return nil
 }
 
 // batchLength is how many of the rows fit into one transaction, at least one.

@@ -178,7 +178,7 @@ func TestTamper(t *testing.T) {
 			c := Checkpoint{"noxaudit/acme/999", 5, Hash{1}}
 			s, _, _ := testKey(1).signer(c.Origin)
 			e.checkpoints[0], _ = note.Sign(&note.Note{Text: c.Text()}, s)
-		}), 0, LayerSignature},
+		}), 0, LayerOrigin},
 		{"21 another tenant's entry", lines(func(l [][]byte) [][]byte {
 			foreign := bytes.Replace(body(l[11]), []byte(`"account":"583231"`), []byte(`"account":"999"`), 1)
 			l[11] = appendLine(nil, 11, LineHash(l[10]), foreign)

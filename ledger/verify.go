@@ -8,6 +8,8 @@ import (
 	"io"
 	"iter"
 	"slices"
+	"strings"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -33,6 +35,11 @@ type Options struct {
 	// Held are checkpoints kept out of the log's reach. Only they show that a log was cut, or exchanged for
 	// another history, by somebody who has its key.
 	Held [][]byte
+	// Now and Grace refuse, where a key is pinned, an entry that no checkpoint covers and whose time is further
+	// than Grace from Now: a signer works within seconds, so that one was not at work or did not want to sign.
+	// The time of such an entry is what its writer says it is. A zero Now leaves the check out.
+	Now   time.Time
+	Grace time.Duration
 	// BytesOnly leaves out the reading of what the lines say (LayerCanonical, LayerAccount, LayerSource): about
 	// a fifth of the time, and the memory for one number per source, the only part that grows with the log. The
 	// chain, the tree and the signatures cover every byte in either case.
@@ -101,15 +108,20 @@ type Tampered struct {
 	Seq    uint64 // the first entry that cannot be relied on
 	Layer  Layer  // what caught it
 	Detail string
+	Whole  bool // it is about the log as a whole, and no entry is to blame
 }
 
 func (t *Tampered) Error() string {
+	if t.Whole {
+		return fmt.Sprintf("ledger: %s: %s", t.Layer, t.Detail)
+	}
 	return fmt.Sprintf("ledger entry %d: %s: %s", t.Seq, t.Layer, t.Detail)
 }
 
-// Verify reads a whole log, once and in constant memory (see Options.BytesOnly), and returns what it is, or a *Tampered that names the
-// first entry that cannot be relied on and the layer that caught it. Other errors say that the copy could not
-// be read, and decide nothing.
+// Verify reads a whole log, once and in constant memory (see Options.BytesOnly), and returns what it is, or a
+// *Tampered that names the first entry that cannot be relied on and the layer that caught it. With a pinned key it
+// also refuses entries that the key should have signed and did not. Other errors say that the copy could not be
+// read, or that what the verifier brought is not for this log, and decide nothing.
 func Verify(ctx context.Context, c Copy, o Options) (Verified, error) {
 	keys := o.Keys
 	if len(keys) == 0 {
@@ -122,7 +134,10 @@ func Verify(ctx context.Context, c Copy, o Options) (Verified, error) {
 		}
 		return Verified{}, fmt.Errorf("verify: %w", err)
 	}
-	v := verifier{copy: c, known: known, account: accountOf(c.Origin), sources: make(map[string]*uint64)}
+	v := verifier{copy: c, known: known, pinned: len(o.Keys) > 0, account: accountOf(c.Origin), sources: make(map[string]*uint64)}
+	if v.pinned && !o.Now.IsZero() {
+		v.early, v.late = timeText(o.Now.Add(-o.Grace)), timeText(o.Now.Add(o.Grace))
+	}
 	if err := v.hold(o.Held); err != nil {
 		return Verified{}, err
 	}
@@ -147,6 +162,9 @@ func Verify(ctx context.Context, c Copy, o Options) (Verified, error) {
 				return Verified{}, err
 			}
 		}
+		if v.early != "" {
+			v.date(stored.Line)
+		}
 		if err := v.checkpoints(); err != nil {
 			return Verified{}, err
 		}
@@ -154,8 +172,8 @@ func Verify(ctx context.Context, c Copy, o Options) (Verified, error) {
 	if err := v.beyond(); err != nil {
 		return Verified{}, err
 	}
-	if len(o.Keys) > 0 && v.checked == 0 && v.walk.tree.Size() > 0 {
-		return Verified{}, &Tampered{Seq: 0, Layer: LayerSignature, Detail: "no checkpoint is left, so nothing is signed by the pinned key"}
+	if err := v.unsigned(); err != nil {
+		return Verified{}, err
 	}
 	return Verified{
 		Origin: c.Origin, Entries: v.walk.tree.Size(), Head: v.walk.head, Root: v.walk.tree.Root(),
@@ -166,6 +184,7 @@ func Verify(ctx context.Context, c Copy, o Options) (Verified, error) {
 type verifier struct {
 	copy    Copy
 	known   note.Verifiers
+	pinned  bool
 	account string
 	walk    walker
 	sources map[string]*uint64 // the last SSeq of each
@@ -177,6 +196,41 @@ type verifier struct {
 	held       []Checkpoint // what remains of Options.Held, ascending
 	checked    int
 	signed     uint64 // the greatest size whose root was right
+
+	early, late string // what an entry without a checkpoint must lie between; "" for anything
+	stray       bool   // one since the last checkpoint does not
+	strayAt     uint64 // the first of them
+}
+
+func timeText(t time.Time) string { return t.UTC().Format(timeLayout) }
+
+// date notes an entry whose time is not about now; a checkpoint that covers it makes up for that.
+func (v *verifier) date(line []byte) {
+	const before = `"time":"`
+	at := v.walk.body + len(before)
+	if v.stray {
+		return
+	}
+	if end := at + len(timeLayout); end <= len(line) {
+		if t := line[at:end]; string(t) >= v.early && string(t) <= v.late {
+			return
+		}
+	}
+	v.stray, v.strayAt = true, v.walk.tree.Size()-1
+}
+
+// unsigned refuses what the pinned key should have signed and has not.
+func (v *verifier) unsigned() error {
+	switch size := v.walk.tree.Size(); {
+	case !v.pinned || size == 0:
+		return nil
+	case v.signed == 0:
+		return &Tampered{Layer: LayerSignature, Detail: "no checkpoint is left, so nothing is signed by the pinned key", Whole: true}
+	case v.stray:
+		return &Tampered{Seq: v.strayAt, Layer: LayerSignature, Detail: fmt.Sprintf(
+			"no checkpoint covers it, and it is not of just now: the last one is of %d entries", v.signed)}
+	}
+	return nil
 }
 
 func pull(seq iter.Seq2[[]byte, error]) (next func() ([]byte, error, bool), stop func()) {
@@ -223,6 +277,11 @@ func (v *verifier) content(line []byte) error {
 func (v *verifier) hold(held [][]byte) error {
 	for _, signed := range held {
 		c, err := v.open(signed)
+		var t *Tampered
+		if errors.As(err, &t) {
+			// It says nothing about the log: the verifier brought the wrong file, or a wrong key.
+			return fmt.Errorf("verify: a held checkpoint: %s: %s", t.Layer, t.Detail)
+		}
 		if err != nil {
 			return err
 		}
@@ -246,7 +305,16 @@ func (v *verifier) hold(held [][]byte) error {
 }
 
 func (v *verifier) open(signed []byte) (Checkpoint, error) {
+	// The origin before the signature: a checkpoint of another log is not signed under this one's name either.
+	if origin, _, _ := strings.Cut(string(signed), "\n"); origin != v.copy.Origin && validOrigin(origin) {
+		return Checkpoint{}, &Tampered{Seq: v.signed, Layer: LayerOrigin, Detail: fmt.Sprintf(
+			"a checkpoint of %s, not of %s", clip(origin), v.copy.Origin)}
+	}
 	c, err := openCheckpoint(signed, v.known)
+	var unverified *note.UnverifiedNoteError
+	if errors.As(err, &unverified) && v.pinned && v.checked == 0 {
+		return Checkpoint{}, &Tampered{Layer: LayerSignature, Detail: "not signed by this key: " + err.Error(), Whole: true}
+	}
 	if err != nil {
 		return Checkpoint{}, &Tampered{Seq: v.signed, Layer: LayerSignature, Detail: "a checkpoint: " + err.Error()}
 	}
@@ -255,6 +323,11 @@ func (v *verifier) open(signed []byte) (Checkpoint, error) {
 			"a checkpoint of %s, not of %s", clip(c.Origin), v.copy.Origin)}
 	}
 	return c, nil
+}
+
+// validOrigin reports whether text looks like what Origin makes, rather than like a damaged checkpoint.
+func validOrigin(text string) bool {
+	return strings.HasPrefix(text, "noxaudit/") && strings.Count(text, "/") == 2 && all([]byte(text), classToken)
 }
 
 // advance reads the next of the log's own checkpoints, unless one is waiting. It is nil at the end.
@@ -310,7 +383,7 @@ func (v *verifier) checkpoints() error {
 func (v *verifier) compare(c Checkpoint, which string) error {
 	if c.Root == v.walk.tree.Root() {
 		v.checked++
-		v.signed = c.Size
+		v.signed, v.stray = c.Size, false
 		return nil
 	}
 	if v.checked > 0 && v.signed == c.Size {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -288,5 +289,122 @@ func TestASourceThatIsHeldBackDoesNotStarveTheOthers(t *testing.T) {
 	n, err := s.Drain(ctx)
 	if n != 5 || !errors.Is(err, ledger.ErrGap) || strings.Count(fmt.Sprint(err), "source \"a\"") != 1 {
 		t.Errorf("appended %d, %v; want b's and c's five and one word about a", n, err)
+	}
+}
+
+func TestAKeyOfTheRightNameAndOtherBytesSaysSo(t *testing.T) {
+	b := setup(t)
+	b.leak()
+	b.want(exitBlocked, "audit", b.git.Dir)
+	other, _ := b.want(exitPassed, "ledger", "keygen", filepath.Join(t.TempDir(), "other.key"))
+	key := strings.TrimSpace(other)
+	out, _ := b.want(exitBlocked, "ledger", "verify", "--key", key)
+	if !strings.Contains(out, "not signed by this key") || strings.Contains(out, "ledger entry") {
+		t.Errorf("verify says %q", out)
+	}
+	if out, _ := b.want(exitBlocked, "ledger", "verify", "--key", key, "--format", "json"); strings.Contains(out, "firstBad") {
+		t.Errorf("an entry is blamed: %s", out)
+	}
+}
+
+// heldCheckpoint writes the log's last checkpoint into a file, as somebody who keeps one elsewhere would.
+func (b *bench) heldCheckpoint() string {
+	b.t.Helper()
+	db, err := sql.Open("sqlite", filepath.Join(b.data, "ledger.db"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer db.Close()
+	var note []byte
+	if err := db.QueryRow("SELECT note FROM checkpoint ORDER BY size DESC LIMIT 1").Scan(&note); err != nil {
+		b.t.Fatal(err)
+	}
+	file := filepath.Join(b.t.TempDir(), "held")
+	if err := os.WriteFile(file, note, 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+	return file
+}
+
+func TestAHeldCheckpointShowsThatALogIsGone(t *testing.T) {
+	b := setup(t)
+	b.leak()
+	b.want(exitBlocked, "audit", b.git.Dir)
+	key, held := b.pin(), b.heldCheckpoint()
+	args := []string{"ledger", "verify", "--key", key, "--checkpoint", held}
+	b.want(exitPassed, append(args, "--account", "local")...)
+	b.want(exitFailed, append(args, "--account", "7")...) // of another log
+	b.want(exitFailed, args...)
+	for _, table := range []string{"entry", "entry_id", "log", "checkpoint", "signer_state", "source_head"} {
+		b.tamper("DELETE FROM " + table)
+	}
+	if out, _ := b.want(exitBlocked, append(args, "--account", "local")...); !strings.Contains(out, "the end is missing") {
+		t.Errorf("verify says %q", out)
+	}
+	b.want(exitFailed, "ledger", "verify", "--key", key)
+}
+
+func TestALogWithoutAnEntryDoesNotHideTheOthers(t *testing.T) {
+	b := setup(t)
+	b.leak()
+	b.want(exitBlocked, "audit", b.git.Dir)
+	log, err := sqllog.Open(context.Background(), filepath.Join(b.data, "ledger.db"), "local")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := log.Deployment().Claim(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	out, _ := b.want(exitPassed, "ledger", "verify", "--key", b.pin())
+	if !strings.Contains(out, "noxaudit/local/deployment: 0 entries") || !strings.Contains(out, "noxaudit/local/local: 4 entries") {
+		t.Errorf("verify says %q", out)
+	}
+	b.tamper("UPDATE entry SET line = replace(line, 'ada', 'eve') WHERE seq = 2")
+	b.want(exitBlocked, "ledger", "verify")
+}
+
+func TestVerifyingChangesNothing(t *testing.T) {
+	b := setup(t)
+	b.leak()
+	b.want(exitBlocked, "audit", b.git.Dir)
+	file := filepath.Join(b.data, "ledger.db")
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.want(exitPassed, "ledger", "verify")
+	if after, err := os.ReadFile(file); err != nil || string(after) != string(before) {
+		t.Errorf("the ledger's file changed: %v", err)
+	}
+	b.data = t.TempDir()
+	if err := os.WriteFile(filepath.Join(b.data, "ledger.db"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, errs := b.want(exitFailed, "ledger", "verify"); !strings.Contains(errs, "none of this program's tables") {
+		t.Errorf("verify says %q", errs)
+	}
+}
+
+// An entry that a database administrator put behind the end waits for a signature that never comes.
+func TestAnEntryThatNobodySignsIsRefusedUnderAPinnedKey(t *testing.T) {
+	b := setup(t)
+	b.leak()
+	b.want(exitBlocked, "audit", b.git.Dir)
+	key := b.pin()
+	b.want(exitBlocked, "audit", b.git.Dir)
+	b.tamper("DELETE FROM checkpoint WHERE size > 4")
+	b.tamper("UPDATE signer_state SET size = 4")
+	b.want(exitPassed, "ledger", "verify", "--key", key)
+	var out, errs bytes.Buffer
+	later := &program{
+		stdin: strings.NewReader(""), stdout: &out, stderr: &errs, environ: []string{"NOXAUDIT_DATA_DIR=" + b.data},
+		now: func() time.Time { return time.Now().Add(2 * time.Hour) }, rand: rand.Reader, columns: func() int { return 100 },
+	}
+	code := later.run(context.Background(), []string{"ledger", "verify", "--key", key})
+	if code != exitBlocked || !strings.Contains(out.String(), "ledger entry 4: signature: no checkpoint covers it") {
+		t.Errorf("exit code %d, verify says %q %q", code, &out, &errs)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"strings"
 
@@ -31,10 +32,20 @@ const deploymentAccount = "deployment"
 // date. deployment names the installation in the origin of every log and must never change: letters, digits,
 // dots, hyphens and underscores.
 func Open(ctx context.Context, dsn, deployment string) (*Log, error) {
+	return openWith(ctx, database.Open, dsn, deployment)
+}
+
+// OpenReadOnly opens the database to verify it: it makes and changes nothing, and needs no right to. A database
+// whose schema is not this program's is refused with a sentence.
+func OpenReadOnly(ctx context.Context, dsn, deployment string) (*Log, error) {
+	return openWith(ctx, database.OpenReadOnly, dsn, deployment)
+}
+
+func openWith(ctx context.Context, how func(context.Context, string, fs.FS, string) (*database.DB, error), dsn, deployment string) (*Log, error) {
 	if !validDeployment(deployment) {
 		return nil, fmt.Errorf("ledger: the deployment's name %q: want 1 to 100 letters, digits, dots, hyphens, underscores", deployment)
 	}
-	db, err := database.Open(ctx, dsn, migrations.FS, "ledger_version")
+	db, err := how(ctx, dsn, migrations.FS, "ledger_version")
 	if err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
@@ -64,23 +75,38 @@ func (l *Log) tenant(account string) *Tenant {
 }
 
 // Accounts lists the accounts that have a log, in order, name.Deployment among them. An account counts that stands
-// in any table: one of them alone could be cleaned to hide it.
+// in any table: each of them alone could be cleaned to hide it.
 func (l *Log) Accounts(ctx context.Context) ([]name.Account, error) {
-	rows, err := l.db.Read.QueryContext(ctx, `SELECT account FROM log UNION SELECT account FROM checkpoint
+	accounts, err := l.accounts(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: accounts: %w", database.Explain(err))
+	}
+	return accounts, nil
+}
+
+func (l *Log) accounts(ctx context.Context) ([]name.Account, error) {
+	// In entry, by far the largest table, it goes from one account to the next by the key.
+	rows, err := l.db.Read.QueryContext(ctx, `WITH RECURSIVE holder (account) AS (
+			SELECT MIN(account) FROM entry
+			UNION ALL
+			SELECT (SELECT MIN(account) FROM entry WHERE account > holder.account) FROM holder WHERE holder.account IS NOT NULL
+		)
+		SELECT account FROM holder WHERE account IS NOT NULL
+		UNION SELECT account FROM log UNION SELECT account FROM checkpoint
 		UNION SELECT account FROM signer_state UNION SELECT account FROM source_head ORDER BY account`)
 	if err != nil {
-		return nil, fmt.Errorf("ledger: accounts: %w", err)
+		return nil, err
 	}
 	defer rows.Close()
 	var accounts []name.Account
 	for rows.Next() {
 		var text string
 		if err := rows.Scan(&text); err != nil {
-			return nil, fmt.Errorf("ledger: accounts: %w", err)
+			return nil, err
 		}
 		a, err := name.ParseAccount(text)
 		if err != nil {
-			return nil, fmt.Errorf("ledger: accounts: %w", err)
+			return nil, err
 		}
 		accounts = append(accounts, a)
 	}
@@ -109,9 +135,24 @@ func (t *Tenant) fail(what string, err error) error {
 	return fmt.Errorf("ledger of account %s: %s: %w", t.account, what, database.Explain(err))
 }
 
+// begin starts a transaction that is durable once it is committed, also where the server does not wait for its
+// disk by default: a checkpoint must never cover what may be lost, and an epoch must never be given twice. A
+// server that waits for more than its own disk goes on doing so.
+func (t *Tenant) begin(ctx context.Context) (*sql.Tx, error) {
+	tx, err := t.db.Write.BeginTx(ctx, nil)
+	if err != nil || t.db.Engine != database.Postgres {
+		return tx, err
+	}
+	if _, err := tx.ExecContext(ctx, `SELECT set_config('synchronous_commit', 'on', true)
+		WHERE current_setting('synchronous_commit') = 'off'`); err != nil {
+		return nil, errors.Join(err, tx.Rollback())
+	}
+	return tx, nil
+}
+
 // Claim implements ledger.Log. It refuses a log that was begun under another origin.
 func (t *Tenant) Claim(ctx context.Context) (uint64, error) {
-	tx, err := t.db.Write.BeginTx(ctx, nil)
+	tx, err := t.begin(ctx)
 	if err != nil {
 		return 0, t.fail("claim", err)
 	}
@@ -127,7 +168,7 @@ func (t *Tenant) Claim(ctx context.Context) (uint64, error) {
 		return 0, t.fail("claim", err)
 	}
 	if origin != t.origin {
-		return 0, fmt.Errorf("ledger of account %s: begun as %q, opened as %q: the deployment's name must stay the same", t.account, origin, t.origin)
+		return 0, fmt.Errorf("ledger of account %s: %w: begun as %q, opened as %q: the deployment's name must stay the same", t.account, ErrOrigin, origin, t.origin)
 	}
 	if err := tx.Commit(); err != nil {
 		return 0, t.fail("claim", err)
@@ -240,18 +281,12 @@ func (t *Tenant) Hashes(ctx context.Context, indexes []int64) ([]ledger.Hash, er
 
 // Append implements ledger.Log.
 func (t *Tenant) Append(ctx context.Context, b ledger.Batch) error {
-	tx, err := t.db.Write.BeginTx(ctx, nil)
+	tx, err := t.begin(ctx)
 	if err != nil {
 		return t.fail("append", err)
 	}
 	defer tx.Rollback()
 	most := rowsPerInsert(t.db.Engine)
-	if t.db.Engine == database.Postgres {
-		// Where the server does not wait for its disk by default: a checkpoint must never cover what may be lost.
-		if _, err := tx.ExecContext(ctx, `SET LOCAL synchronous_commit = on`); err != nil {
-			return t.fail("append", err)
-		}
-	}
 	// The first statement fences: it locks the row, and matches only for the latest writer at the end it knows.
 	if err := one(tx.ExecContext(ctx, `UPDATE log SET size = $1 WHERE account = $2 AND writer_epoch = $3 AND size = $4`,
 		b.From+uint64(len(b.Entries)), t.account, b.Epoch, b.From)); err != nil {
@@ -345,6 +380,17 @@ func (t *Tenant) page(ctx context.Context, from, to uint64, yield func(ledger.St
 	return next, read == page, rows.Err()
 }
 
+// Claimed implements ledger.SignedLog.
+func (t *Tenant) Claimed(ctx context.Context) (ledger.Claims, error) {
+	var size, checkpoint sql.Null[uint64]
+	err := t.db.Read.QueryRowContext(ctx, `SELECT (SELECT size FROM log WHERE account = $1),
+		(SELECT MAX(size) FROM checkpoint WHERE account = $1)`, t.account).Scan(&size, &checkpoint)
+	if err != nil {
+		return ledger.Claims{}, t.fail("size", err)
+	}
+	return ledger.Claims{Size: size.V, Checkpoint: checkpoint.V}, nil
+}
+
 // Signed implements ledger.SignedLog.
 func (t *Tenant) Signed(ctx context.Context) (ledger.Signed, error) {
 	var s ledger.Signed
@@ -366,7 +412,7 @@ func (t *Tenant) Signed(ctx context.Context) (ledger.Signed, error) {
 
 // Publish implements ledger.SignedLog.
 func (t *Tenant) Publish(ctx context.Context, last, next ledger.Signed, verifier string) error {
-	tx, err := t.db.Write.BeginTx(ctx, nil)
+	tx, err := t.begin(ctx)
 	if err != nil {
 		return t.fail("checkpoint", err)
 	}
@@ -404,7 +450,7 @@ func (t *Tenant) Copy(ctx context.Context) (ledger.Copy, error) {
 		return ledger.Copy{}, t.fail("size", err)
 	}
 	if err == nil && origin != t.origin {
-		return ledger.Copy{}, fmt.Errorf("ledger of account %s: %w: begun as %q, opened as %q", t.account, ErrOrigin, origin, t.origin)
+		return ledger.Copy{}, fmt.Errorf("ledger of account %s: %w: begun as %q, opened as %q: name the deployment as it was (--deployment)", t.account, ErrOrigin, origin, t.origin)
 	}
 	last, err := t.Signed(ctx)
 	if err != nil {

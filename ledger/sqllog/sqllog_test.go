@@ -3,6 +3,7 @@ package sqllog
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"math/rand"
@@ -360,17 +361,20 @@ func TestTheDatabaseRefusesToChangeEvidence(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, dsn string) {
 		l := open(t, dsn)
 		log := l.For(account(t, "7"))
-		drain(t, log, newStream(1, "7").events(t, 3, 0))
-		sign(t, key(t), log)
+		s, k := newStream(1, "7"), key(t)
+		drain(t, log, s.events(t, 3, 0))
+		sign(t, k, log)
 		statements := []string{
 			`UPDATE entry SET line = line`, `DELETE FROM entry WHERE seq = 2`,
 			`UPDATE entry_id SET seq = 0`, `DELETE FROM entry_id`,
 			`UPDATE checkpoint SET note = note`, `DELETE FROM checkpoint`,
 			`UPDATE log_key SET verifier = 'x'`, `DELETE FROM log_key`,
+			`DELETE FROM log`, `UPDATE log SET size = 2`, `UPDATE log SET writer_epoch = 0`, `UPDATE log SET origin = 'x'`,
+			`UPDATE log SET account = '8'`, `DELETE FROM signer_state`, `UPDATE signer_state SET size = 2`,
 			`INSERT INTO entry (account, seq, prev, hashes, line) SELECT account, 9, prev, hashes, line FROM entry WHERE seq = 1`,
 		}
 		if l.db.Engine == database.Postgres {
-			statements = append(statements, `TRUNCATE entry`, `TRUNCATE entry_id`, `TRUNCATE checkpoint`, `TRUNCATE log_key`,
+			statements = append(statements, `TRUNCATE entry`, `TRUNCATE entry_id`, `TRUNCATE checkpoint`, `TRUNCATE log_key`, `TRUNCATE log`, `TRUNCATE signer_state`,
 				`SET LOCAL session_replication_role = replica; DELETE FROM entry`)
 		} else {
 			statements = append(statements,
@@ -383,10 +387,77 @@ func TestTheDatabaseRefusesToChangeEvidence(t *testing.T) {
 				t.Errorf("the database accepted %s", statement)
 			}
 		}
-		if v, err := verify(t, log, ledger.Options{}); err != nil || v.Entries != 3 {
+		if l.db.Engine == database.SQLite { // these are ignored, without an error
+			exec(`INSERT OR REPLACE INTO log SELECT account, origin, 0, 0 FROM log`,
+				`INSERT OR REPLACE INTO signer_state SELECT account, 1, root, head, note FROM signer_state`)(t, l)
+		}
+		if v, err := verify(t, log, ledger.Options{}); err != nil || v.Entries != 3 || v.SignedSize != 3 {
 			t.Errorf("got %+v, %v", v, err)
 		}
+		drain(t, log, s.events(t, 2, 0))
+		sign(t, k, log)
 	})
+}
+
+func TestAnAccountIsFoundByAnyTraceOfIt(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, dsn string) {
+		l := open(t, dsn)
+		for _, a := range []string{"7", "8", "9"} {
+			drain(t, l.For(account(t, a)), newStream(1, a).events(t, 3, 0))
+		}
+		asOwner(t, l, `DELETE FROM log WHERE account = '8'`, `DELETE FROM source_head WHERE account = '8'`)
+		if accounts, err := l.Accounts(context.Background()); err != nil || fmt.Sprint(accounts) != "[7 8 9]" {
+			t.Errorf("got %v, %v", accounts, err)
+		}
+	})
+}
+
+// A server that does not wait for its disk by default does so for the ledger.
+func TestWhatIsWrittenIsDurable(t *testing.T) {
+	dsn := dbtest.Postgres(t)
+	for set, want := range map[string]string{"off": "on", "on": "on", "remote_apply": "remote_apply"} {
+		l := open(t, dsn+"&synchronous_commit="+set)
+		tx, err := l.For(account(t, "7")).begin(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got string
+		if err := tx.QueryRow(`SHOW synchronous_commit`).Scan(&got); err != nil || got != want {
+			t.Errorf("%s became %s, %v", set, got, err)
+		}
+		if err := tx.Rollback(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// The file that another process has locked is SQLite's way to be busy.
+func TestADatabaseThatIsBusyIsSaidToBeUnavailable(t *testing.T) {
+	ctx := context.Background()
+	dsn := dbtest.SQLite(t)
+	l := open(t, dsn)
+	log := l.For(account(t, "7"))
+	held, err := sql.Open("sqlite", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	held.SetMaxOpenConns(1)
+	if _, err := held.Exec(`BEGIN IMMEDIATE`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.db.Write.Exec(`PRAGMA busy_timeout = 10`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := log.Claim(ctx); !errors.Is(err, database.ErrUnavailable) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := held.Exec(`ROLLBACK`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := log.Claim(ctx); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestAMissingPageIsAMissingEntry(t *testing.T) {

@@ -38,7 +38,7 @@ func switchedOff(t *testing.T, l *Log, change func()) {
 			t.Fatalf("%s: %v", statement, err)
 		}
 	}
-	tables := []string{"entry", "entry_id", "checkpoint", "log_key"}
+	tables := []string{"entry", "entry_id", "checkpoint", "log_key", "log", "signer_state"}
 	if l.db.Engine == database.Postgres {
 		for _, table := range tables {
 			run("ALTER TABLE " + table + " DISABLE TRIGGER ALL")
@@ -124,14 +124,21 @@ func TestTamper28WhatTheDatabasesOwnerChangesIsFound(t *testing.T) {
 		{"4: two entries swapped", exec(`UPDATE entry SET seq = 99 WHERE seq = 4`, `UPDATE entry SET seq = 4 WHERE seq = 5`,
 			`UPDATE entry SET seq = 5 WHERE seq = 99`), 4, ledger.LayerSequence},
 		{"12: a checkpoint signed by another key", func(t *testing.T, l *Log) {
-			forged := l.For(account(t, "8"))
-			drain(t, forged, newStream(1, "8").events(t, 10, 0))
-			other := otherKey(t)
-			signed := sign(t, other, forged)
+			forged := open(t, dbtest.SQLite(t)).For(account(t, "7"))
+			drain(t, forged, newStream(1, "7").events(t, 10, 0))
+			signed := sign(t, otherKey(t), forged)
 			if _, err := l.db.Write.Exec(`UPDATE checkpoint SET note = $1 WHERE account = '7' AND size = 10`, signed.Note); err != nil {
 				t.Fatal(err)
 			}
 		}, 0, ledger.LayerSignature},
+		{"21: another log's checkpoint", func(t *testing.T, l *Log) {
+			other := l.For(account(t, "8"))
+			drain(t, other, newStream(1, "8").events(t, 10, 0))
+			signed := sign(t, otherKey(t), other)
+			if _, err := l.db.Write.Exec(`UPDATE checkpoint SET note = $1 WHERE account = '7' AND size = 10`, signed.Note); err != nil {
+				t.Fatal(err)
+			}
+		}, 0, ledger.LayerOrigin},
 		{"26: a checkpoint of more entries than there are", exec(
 			`DELETE FROM entry WHERE seq >= 7`, `UPDATE log SET size = 7`), 7, ledger.LayerSize},
 		{"27: the tree edited, the line not", exec(

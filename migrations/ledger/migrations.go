@@ -3,7 +3,8 @@
 // PostgreSQL, and text is COLLATE "C" on PostgreSQL, so that both engines compare bytes.
 //
 // Every table begins with the account whose log it serves. What is evidence (entry, entry_id, checkpoint,
-// log_key) only grows: triggers refuse to change or delete a row. They keep an application's mistakes and a
+// log_key) only grows: triggers refuse to change or delete a row; what says how much there is of it (log,
+// signer_state) changes only upwards. They keep an application's mistakes and a
 // stolen application password out; whoever owns the database can drop them, which is why verifying never
 // relies on them.
 //
