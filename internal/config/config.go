@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"sort"
@@ -43,6 +44,19 @@ type Config struct {
 	LedgerDatabaseURL string // "" = a SQLite file of its own in DataDir
 	LedgerKeyFile     string // "" = made in DataDir, on SQLite only
 	Deployment        string // names this installation in the ledger's origin
+	Server
+}
+
+// Server are the settings of "noxaudit serve".
+type Server struct {
+	Listen               string // address of pages and webhooks
+	MetricsListen        string // address of metrics; "" = none
+	BaseURL              string // where people reach the pages
+	GitHubAPIURL         string
+	GitHubWebURL         string
+	GitHubAppID          string
+	GitHubPrivateKeyFile string
+	GitHubWebhookSecret  string
 }
 
 // Table lists all settings, in the order in which people read them.
@@ -57,6 +71,22 @@ var Table = []Setting{
 		field: func(c *Config) *string { return &c.LedgerKeyFile }},
 	{Env: "NOXAUDIT_DEPLOYMENT", Help: "name of this installation in the ledger's origin (default: local)",
 		field: func(c *Config) *string { return &c.Deployment }, check: deployment},
+	{Env: "NOXAUDIT_LISTEN", Help: "serve: address to listen on (default: :8080)",
+		field: func(c *Config) *string { return &c.Listen }},
+	{Env: "NOXAUDIT_METRICS_LISTEN", Help: "serve: address for Prometheus metrics, apart from the pages; empty: none",
+		field: func(c *Config) *string { return &c.MetricsListen }},
+	{Env: "NOXAUDIT_BASE_URL", Help: "serve: address under which people reach the pages",
+		field: func(c *Config) *string { return &c.BaseURL }, check: webURL},
+	{Env: "NOXAUDIT_GITHUB_API_URL", Help: "serve: GitHub's REST API (default: https://api.github.com; Enterprise Server: https://HOST/api/v3)",
+		field: func(c *Config) *string { return &c.GitHubAPIURL }, check: webURL},
+	{Env: "NOXAUDIT_GITHUB_WEB_URL", Help: "serve: GitHub's pages and git (default: https://github.com)",
+		field: func(c *Config) *string { return &c.GitHubWebURL }, check: webURL},
+	{Env: "NOXAUDIT_GITHUB_APP_ID", Help: "serve: numeric id of the GitHub App",
+		field: func(c *Config) *string { return &c.GitHubAppID }},
+	{Env: "NOXAUDIT_GITHUB_PRIVATE_KEY_FILE", Help: "serve: PEM file with the App's private key",
+		field: func(c *Config) *string { return &c.GitHubPrivateKeyFile }},
+	{Env: "NOXAUDIT_GITHUB_WEBHOOK_SECRET", Help: "serve: secret that GitHub signs webhooks with; required", Secret: true,
+		field: func(c *Config) *string { return &c.GitHubWebhookSecret }},
 }
 
 // Sources are where Load looks. Flags holds the flags that were given, by flag name.
@@ -177,8 +207,16 @@ func (c Config) withDefaults(home string) (Config, error) {
 	if (c.DatabaseURL == "") != (c.LedgerDatabaseURL == "") {
 		return Config{}, errors.New("NOXAUDIT_DATABASE_URL and NOXAUDIT_LEDGER_DATABASE_URL: set both or neither; a ledger on this machine's disk cannot follow a database that others write to as well")
 	}
-	if c.Deployment == "" {
-		c.Deployment = "local"
+	for _, d := range []struct {
+		field *string
+		value string
+	}{
+		{&c.Deployment, "local"}, {&c.Listen, ":8080"},
+		{&c.GitHubAPIURL, "https://api.github.com"}, {&c.GitHubWebURL, "https://github.com"},
+	} {
+		if *d.field == "" {
+			*d.field = d.value
+		}
 	}
 	return c, nil
 }
@@ -199,6 +237,14 @@ func (c Config) LedgerDSN() string {
 	return filepath.Join(c.DataDir, "ledger.db")
 }
 
+// JobsDSN is what server/work opens.
+func (c Config) JobsDSN() string {
+	if c.DatabaseURL != "" {
+		return c.DatabaseURL
+	}
+	return filepath.Join(c.DataDir, "jobs.db")
+}
+
 // LedgerKey is the key file, and whether it may be made when it is missing. With PostgreSQL it may not: two
 // replicas would make two keys, and a lost container would take the key with it.
 func (c Config) LedgerKey() (path string, create bool, err error) {
@@ -214,6 +260,17 @@ func (c Config) LedgerKey() (path string, create bool, err error) {
 func postgresOrEmpty(v string) error {
 	if v != "" && !database.IsPostgres(v) {
 		return errors.New("want a URL that begins with postgres:// or postgresql://")
+	}
+	return nil
+}
+
+func webURL(v string) error {
+	if v == "" {
+		return nil
+	}
+	u, err := url.Parse(v)
+	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") || u.User != nil {
+		return errors.New("want an address that begins with https:// or http://, without a password")
 	}
 	return nil
 }

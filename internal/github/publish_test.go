@@ -324,6 +324,16 @@ func TestAnotherAppsCheckOfTheSameNameIsNotTaken(t *testing.T) {
 	if all := tn.runs(c); len(all) != 2 {
 		t.Errorf("%+v", all)
 	}
+	// Not even when it carries our external id.
+	s := &script{play: func(_ int, r *http.Request) (*http.Response, error) {
+		if r.Method == http.MethodGet {
+			return reply(200, `{"total_count":1,"check_runs":[{"id":66,"external_id":"run-1","app":{"id":8}}]}`), nil
+		}
+		return reply(201, madeRun), nil
+	}}
+	if id, err := newApp(t, s).Publish(t.Context(), someCheck(), true); err != nil || id != 11 {
+		t.Errorf("%d, %v", id, err)
+	}
 }
 
 func TestWhatIsGoneForGoodIsSaidToBe(t *testing.T) {

@@ -391,9 +391,9 @@ func TestACallerWhoGivesUpDoesNotTakeTheTokenFromTheOthers(t *testing.T) {
 func TestARefusedTokenIsDroppedOnceForAllWhoHadIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{}
-		s.play = func(_ int, r *http.Request) (*http.Response, error) {
+		s.play = func(n int, r *http.Request) (*http.Response, error) {
 			if r.Header.Get("Authorization") == "token "+installationToken+"1" {
-				time.Sleep(time.Millisecond)
+				time.Sleep(time.Duration(n) * 2 * time.Millisecond) // some hear of it when there is another one
 				return reply(401, `{"message":"Bad credentials"}`), nil
 			}
 			return reply(200, "[]"), nil
@@ -475,6 +475,34 @@ func TestAMovedRepositoryIsFollowedWithTheSameMethodAndNeverToAnotherHost(t *tes
 	}}
 	if _, err := newApp(t, evil).Publish(t.Context(), someCheck(), false); err == nil || len(evil.calls) != 1 {
 		t.Errorf("%q, %v", evil.calls, err)
+	}
+}
+
+func TestARepositoryThatMovesInACircleIsLeftWithoutChangingTheMethod(t *testing.T) {
+	s := &script{play: func(int, *http.Request) (*http.Response, error) {
+		return reply(301, "{}", "Location", "https://api.github.com/repositories/99/check-runs"), nil
+	}}
+	_, err := newApp(t, s).Publish(t.Context(), someCheck(), false)
+	if err == nil || len(s.calls) != 1+hops || strings.Contains(strings.Join(s.calls, " "), "GET") {
+		t.Errorf("%q, %v", s.calls, err)
+	}
+}
+
+func TestAnswersThatOvertakeEachOtherDoNotGiveRequestsBack(t *testing.T) {
+	l := newLimiter(Pace{}, func() time.Time { return hookTime }, sleep)
+	told := func(remaining int, reset time.Duration) int {
+		n, _ := l.hear(http.Header{"X-Ratelimit-Limit": {"5000"}, "X-Ratelimit-Remaining": {strconv.Itoa(remaining)},
+			"X-Ratelimit-Reset": {strconv.FormatInt(hookTime.Add(reset).Unix(), 10)}})
+		return n
+	}
+	for _, c := range []struct {
+		remaining int
+		reset     time.Duration
+		want      int
+	}{{100, time.Hour, 100}, {90, time.Hour, 90}, {95, time.Hour, 90}, {4999, 2 * time.Hour, 4999}, {80, time.Hour, 4999}} {
+		if got := told(c.remaining, c.reset); got != c.want {
+			t.Errorf("%+v: %d", c, got)
+		}
 	}
 }
 

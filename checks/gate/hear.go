@@ -1,0 +1,228 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/noxaudit/noxaudit/internal/canon"
+	"github.com/noxaudit/noxaudit/internal/name"
+	"github.com/noxaudit/noxaudit/internal/store"
+	"github.com/noxaudit/noxaudit/ledger"
+)
+
+// Receive puts a webhook delivery in the inbox, with its entry. It returns nil when the delivery is durable; one
+// that is there already is nil too.
+func (g *Gate) Receive(ctx context.Context, account name.Account, d store.Delivery) error {
+	at := g.Now()
+	c := store.Change{Time: at, Delivery: &d}
+	err := g.entry(&c, at, account, "deliveries", "delivery.received", ledger.Actor{Kind: "app", Name: "GitHub", Via: "webhook"},
+		map[string]string{"delivery": d.GUID},
+		map[string]any{"event": d.Event, "action": d.Action, "installation": d.Installation, "body": canon.Digest(d.Body)})
+	if err != nil {
+		return err
+	}
+	// Not retried here: GitHub waits ten seconds, and the sweep asks for what was refused.
+	err = g.Store.For(account).Commit(ctx, c)
+	if errors.Is(err, store.ErrDuplicateDelivery) {
+		return nil
+	}
+	return err
+}
+
+// entry gives a change an entry about GitHub's side.
+func (g *Gate) entry(c *store.Change, at time.Time, account name.Account, source, event string, actor ledger.Actor, subject map[string]string, content any) error {
+	id, err := ledger.NewID(at, g.Rand)
+	if err != nil {
+		return err
+	}
+	salt, err := ledger.NewSalt(g.Rand)
+	if err != nil {
+		return err
+	}
+	c.Entries = append(c.Entries, ledger.Event{
+		Time: at, Source: source, ID: id, Salt: salt, Type: event, Account: account.String(), Actor: actor, Subject: subject, Content: content,
+	})
+	return nil
+}
+
+// maxAttempts is how often the processing of one delivery may begin without coming to an end: a delivery that
+// brings the process down must not do so for ever.
+const maxAttempts = 8
+
+// Parse reads a delivery's body; see internal/github.
+type Parse func(event string, body []byte) (Event, error)
+
+// Hear does what a delivery asks for: it brings the known state of GitHub up to date and raises the wanted
+// generation of every head that has to be looked at. It returns those heads. A delivery that was heard before
+// has no effect.
+func (g *Gate) Hear(ctx context.Context, key store.DeliveryKey, parse Parse) ([]store.HeadKey, error) {
+	tenant := g.Store.For(key.Account)
+	attempts, err := tenant.DeliveryTried(ctx, key.GUID)
+	if errors.Is(err, store.ErrAlreadyDone) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	d, err := tenant.Delivery(ctx, key.GUID)
+	if err != nil {
+		return nil, err
+	}
+	at := g.Now()
+	c := store.Change{Time: at, DeliveryDone: &store.DeliveryDone{GUID: key.GUID, State: store.DeliveryFinished, At: at}}
+	ev, err := parse(d.Event, d.Body)
+	if attempts > maxAttempts {
+		err = fmt.Errorf("its processing began %d times and never ended", attempts)
+	}
+	if err != nil {
+		c.DeliveryDone.State, c.DeliveryDone.Note = store.DeliveryRefused, err.Error()
+		if err := g.entry(&c, at, key.Account, "deliveries", "delivery.refused", ledger.Actor{Kind: "system"},
+			map[string]string{"delivery": key.GUID}, map[string]string{"reason": err.Error()}); err != nil {
+			return nil, err
+		}
+		return nil, done(tenant.Commit(ctx, c))
+	}
+	content := map[string]any{"event": d.Event, "action": d.Action}
+	if err := g.effect(ctx, tenant, &c, ev, content); err != nil {
+		return nil, err
+	}
+	subject := map[string]string{"delivery": key.GUID}
+	if ev.Origin.Repo.ID != "" {
+		subject["repository"] = ev.Origin.Repo.ID
+	}
+	if err := g.entry(&c, at, key.Account, "deliveries", "delivery.processed", ev.Sender, subject, content); err != nil {
+		return nil, err
+	}
+	if err := done(tenant.Commit(ctx, c)); err != nil {
+		return nil, err
+	}
+	var heads []store.HeadKey
+	for _, w := range c.Want {
+		heads = append(heads, store.HeadKey{Account: key.Account, Repository: w.Repository, SHA: w.SHA})
+	}
+	return heads, nil
+}
+
+// done takes a delivery that somebody else has processed meanwhile for what it is: processed.
+func done(err error) error {
+	if errors.Is(err, store.ErrAlreadyDone) {
+		return nil
+	}
+	return err
+}
+
+// effect writes into the change what an event says, and into content what of it the entry keeps.
+func (g *Gate) effect(ctx context.Context, tenant *store.Tenant, c *store.Change, ev Event, content map[string]any) error {
+	if ev.Origin.Repo.ID != "" {
+		c.Repositories = append(c.Repositories, repositoryOf(ev.Origin, ev.Repository == nil || ev.Repository.Action != "deleted"))
+	}
+	repo := ev.Origin.Repo.ID
+	switch {
+	case ev.Pull != nil:
+		p := ev.Pull.Pull
+		content["pull"], content["head"] = p.Number, p.Head.String()
+		c.Pulls = append(c.Pulls, pullOf(repo, p))
+		if ev.Pull.Action != "closed" && p.Open {
+			want(c, repo, p.Head)
+		}
+	case ev.Push != nil:
+		return g.pushed(ctx, tenant, c, ev, content)
+	case ev.MergeGroup != nil:
+		m := ev.MergeGroup
+		content["head"], content["base"] = m.Head.String(), m.Base.String()
+		c.MergeGroup = &store.MergeGroup{Repository: repo, Head: m.Head, HeadRef: m.HeadRef, Base: m.Base, BaseRef: m.BaseRef, Active: m.Action == "checks_requested"}
+		if c.MergeGroup.Active {
+			want(c, repo, m.Head)
+		}
+	case ev.Rerun != nil:
+		content["head"] = ev.Rerun.Head.String()
+		want(c, repo, ev.Rerun.Head)
+	case ev.Installation != nil:
+		return installed(c, ev.Installation, content)
+	}
+	return nil
+}
+
+func want(c *store.Change, repo string, head name.Commit) {
+	for _, w := range c.Want {
+		if w.Repository == repo && w.SHA == head {
+			return
+		}
+	}
+	if !head.IsZero() && len(c.Want) < store.MaxWants {
+		c.Want = append(c.Want, store.Want{Repository: repo, SHA: head})
+	}
+}
+
+func repositoryOf(o Origin, covered bool) store.Repository {
+	return store.Repository{ID: o.Repo.ID, FullName: o.Repo.FullName, Origin: &store.Origin{
+		Installation: o.Installation, Owner: o.Owner, Name: o.Name, DefaultBranch: o.DefaultBranch,
+		Private: o.Private, Archived: o.Archived, Covered: covered,
+	}}
+}
+
+func pullOf(repo string, p Pull) store.Pull {
+	return store.Pull{
+		Repository: repo, Number: p.Number, Head: p.Head, HeadRef: p.HeadRef, HeadRepo: p.HeadRepo, BaseRef: p.BaseRef, Base: p.Base,
+		Draft: p.Draft, Open: p.Open, Title: p.Title, AuthorID: p.AuthorID, Author: p.Author, UpdatedAt: p.UpdatedAt,
+	}
+}
+
+// pushed hears a push. The tip of the default branch is looked at as a merge group of its own; a push to any
+// branch that may have changed its policies has the pull requests into it judged again.
+func (g *Gate) pushed(ctx context.Context, tenant *store.Tenant, c *store.Change, ev Event, content map[string]any) error {
+	p, repo := ev.Push, ev.Origin.Repo.ID
+	content["ref"], content["before"], content["after"] = p.Ref, p.Before.String(), p.After.String()
+	if p.Deleted {
+		return nil
+	}
+	if p.Ref == "refs/heads/"+ev.Origin.DefaultBranch {
+		c.MergeGroup = &store.MergeGroup{Repository: repo, Head: p.After, HeadRef: p.Ref, Base: p.Before, BaseRef: p.Ref, Active: true}
+		want(c, repo, p.After)
+	}
+	touched := !p.PathsComplete
+	for _, path := range p.Paths {
+		touched = touched || path == PolicyPath
+	}
+	if !touched {
+		return nil
+	}
+	open, err := tenant.OpenPulls(ctx, repo)
+	if err != nil {
+		return err
+	}
+	for _, pull := range open {
+		if "refs/heads/"+pull.BaseRef == p.Ref {
+			want(c, repo, pull.Head)
+		}
+	}
+	return nil
+}
+
+// installed hears what became of an installation and of the repositories that it covers.
+func installed(c *store.Change, in *InstallationEvent, content map[string]any) error {
+	content["installation"], content["login"] = strconv.FormatInt(in.ID, 10), in.Login
+	state := store.InstallationActive
+	switch in.Action {
+	case "deleted":
+		state = store.InstallationDeleted
+	case "suspend":
+		state = store.InstallationSuspended
+	}
+	c.Installation = &store.Installation{ID: in.ID, Login: in.Login, State: state}
+	for _, o := range in.Added {
+		c.Repositories = append(c.Repositories, repositoryOf(o, state != store.InstallationDeleted))
+	}
+	for _, o := range in.Removed {
+		c.Repositories = append(c.Repositories, repositoryOf(o, false))
+	}
+	content["added"], content["removed"] = len(in.Added), len(in.Removed)
+	if len(c.Repositories) > store.MaxRepositories {
+		// The rest is found by the next reconciliation, which lists what the installation covers.
+		c.Repositories = c.Repositories[:store.MaxRepositories]
+	}
+	return nil
+}

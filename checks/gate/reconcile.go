@@ -1,0 +1,127 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/noxaudit/noxaudit/internal/name"
+	"github.com/noxaudit/noxaudit/internal/store"
+	"github.com/noxaudit/noxaudit/ledger"
+)
+
+// maxRedeliveries is how many deliveries one sweep asks for.
+const maxRedeliveries = 200
+
+// Sweep asks GitHub to send again what it could not deliver since a time: it does not do so by itself. One that
+// arrived by another attempt is left alone; one that is in the inbox already has no effect twice.
+func Sweep(ctx context.Context, forge Forge, since time.Time) (asked int, err error) {
+	records, err := forge.Deliveries(ctx, since)
+	if err != nil {
+		return 0, err
+	}
+	arrived := map[string]bool{}
+	for _, r := range records {
+		arrived[r.GUID] = arrived[r.GUID] || r.OK
+	}
+	for _, r := range records {
+		if arrived[r.GUID] || asked == maxRedeliveries {
+			continue
+		}
+		arrived[r.GUID] = true
+		if err := forge.Redeliver(ctx, r.ID); err != nil {
+			return asked, err
+		}
+		asked++
+	}
+	return asked, nil
+}
+
+// Reconcile brings what is known of GitHub up to date from its own lists, for whatever no webhook told: installations,
+// the repositories they cover, open pull requests, and every open head that has no finished check. It returns the heads
+// that have to be looked at. A repository that cannot be listed does not keep the others from it.
+func (g *Gate) Reconcile(ctx context.Context, forge Forge) ([]store.HeadKey, error) {
+	installations, err := forge.Installations(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var heads []store.HeadKey
+	var problems []error
+	for _, in := range installations {
+		origins, err := forge.Repositories(ctx, in.ID)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("installation %d: %w", in.ID, err))
+			continue
+		}
+		for _, o := range origins {
+			if o.Archived {
+				continue
+			}
+			more, err := g.reconcileRepository(ctx, forge, in, o)
+			heads = append(heads, more...)
+			if err != nil {
+				problems = append(problems, fmt.Errorf("repository %s: %w", o.Repo.ID, err))
+			}
+		}
+	}
+	return heads, errors.Join(problems...)
+}
+
+func (g *Gate) reconcileRepository(ctx context.Context, forge Forge, in InstallationEvent, o Origin) ([]store.HeadKey, error) {
+	tenant := g.Store.For(o.Repo.Account)
+	pulls, err := forge.OpenPulls(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	at := g.Now()
+	c := store.Change{
+		Time: at, Installation: &store.Installation{ID: in.ID, Login: in.Login, State: store.InstallationActive},
+		Repositories: []store.Repository{repositoryOf(o, true)},
+	}
+	for _, p := range pulls {
+		if len(c.Pulls) == store.MaxPulls {
+			break // the others are found by their own events, or in the next round
+		}
+		lacking, err := lacksCheck(ctx, tenant, o.Repo.ID, p.Head)
+		if err != nil {
+			return nil, err
+		}
+		if lacking {
+			c.Pulls = append(c.Pulls, pullOf(o.Repo.ID, p))
+			want(&c, o.Repo.ID, p.Head)
+		}
+	}
+	known, err := tenant.Repository(ctx, o.Repo.ID)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return nil, err
+	}
+	if err == nil && len(c.Want) == 0 && known.Origin != nil && known.Origin.Covered && known.FullName == o.Repo.FullName && known.Origin.Installation == in.ID {
+		return nil, nil // nothing that was not known
+	}
+	err = g.entry(&c, at, o.Repo.Account, "deliveries", "repository.reconciled", ledger.Actor{Kind: "system", Name: "noxaudit"},
+		map[string]string{"repository": o.Repo.ID}, map[string]any{"name": o.Repo.FullName, "pulls": len(pulls), "wanted": len(c.Want)})
+	if err != nil {
+		return nil, err
+	}
+	if err := tenant.Commit(ctx, c); err != nil {
+		return nil, err
+	}
+	var heads []store.HeadKey
+	for _, w := range c.Want {
+		heads = append(heads, store.HeadKey{Account: o.Repo.Account, Repository: w.Repository, SHA: w.SHA})
+	}
+	return heads, nil
+}
+
+// lacksCheck reports whether an open head has no finished check run and nobody at work on one.
+func lacksCheck(ctx context.Context, tenant *store.Tenant, repo string, head name.Commit) (bool, error) {
+	h, err := tenant.Head(ctx, repo, head)
+	if errors.Is(err, store.ErrNotFound) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return h.State != store.CheckCompleted && h.Wanted <= h.Done, nil
+}

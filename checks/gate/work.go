@@ -1,0 +1,413 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/noxaudit/noxaudit/checks/source"
+	"github.com/noxaudit/noxaudit/internal/canon"
+	"github.com/noxaudit/noxaudit/internal/name"
+	"github.com/noxaudit/noxaudit/internal/store"
+	"github.com/noxaudit/noxaudit/ledger"
+	"github.com/noxaudit/noxaudit/policy"
+	"github.com/noxaudit/noxaudit/policy/verdict"
+)
+
+// Lease is a mirror of a repository, brought up to date and held while it is read.
+type Lease interface {
+	Repository() *source.Repository
+	Commit(ref string) (name.Commit, error) // what a fetched ref pointed to
+	Damaged()                               // says that a read found it corrupt
+	Release()
+}
+
+// Fetcher gives read access to a repository's code at GitHub. A ref or commit that is gone is ErrRefGone; errors
+// that will pass wrap ErrGitHubUnavailable, others ErrGitHubGone.
+type Fetcher interface {
+	Fetch(ctx context.Context, o Origin, refs ...string) (Lease, error)
+}
+
+// ErrRefGone says that a ref or commit is no longer at GitHub.
+var ErrRefGone = errors.New("the ref is gone")
+
+// Hub is the outside world that work on a head needs.
+type Hub struct {
+	Publisher Publisher
+	Fetcher   Fetcher
+	Details   func(account name.Account, repository string, head name.Commit) string // the address of the page about a head; nil: none
+}
+
+// occasion is one reason why a head is judged: a pull request, the default branch, a merge group.
+type occasion struct {
+	line    string // of the store
+	context verdict.Context
+	pull    int
+	label   string // for people: "pull request #7 into main"
+	ref     string // the ref that must point to the head
+	baseRef string // where the base and the policies come from; "" when baseID is exact
+	baseID  name.Commit
+	adhoc   bool
+}
+
+// told is what was decided on one occasion.
+type told struct {
+	occasion
+	Judged
+	found *Audited
+	notes []string
+}
+
+// Work looks at a head until nobody wants it looked at again: it announces the check run, audits and judges the head
+// on every occasion that it has, records that, and publishes the worst verdict of all on the one check run. Calls
+// for one head must not overlap. Errors that wrap ErrGitHubUnavailable or store.ErrUnavailable will pass: call
+// again.
+func (g *Gate) Work(ctx context.Context, key store.HeadKey, hub Hub) error {
+	tenant := g.Store.For(key.Account)
+	for {
+		h, err := tenant.Head(ctx, key.Repository, key.SHA)
+		if err != nil {
+			return err
+		}
+		if h.Wanted <= h.Done {
+			return nil
+		}
+		if err := g.generation(ctx, tenant, key, h, hub); err != nil {
+			return err
+		}
+	}
+}
+
+// generation serves one wanted generation of a head.
+func (g *Gate) generation(ctx context.Context, tenant *store.Tenant, key store.HeadKey, h store.Head, hub Hub) error {
+	repo, err := tenant.Repository(ctx, key.Repository)
+	if err != nil {
+		return err
+	}
+	if repo.Origin == nil || !repo.Origin.Covered || repo.Origin.Archived {
+		return g.finish(ctx, tenant, h, "check.skipped", map[string]any{"reason": "the App no longer covers the repository, or it is archived"}, store.HeadCheck{})
+	}
+	origin := originOf(key.Account, repo)
+	occasions, err := g.occasions(ctx, tenant, key)
+	if err != nil {
+		return err
+	}
+	check := Check{
+		Origin: origin, Head: key.SHA, ID: h.CheckID, Started: g.Now(),
+		ExternalID: key.Account.String() + "/" + key.Repository + "/" + key.SHA.String(),
+	}
+	if hub.Details != nil {
+		check.DetailsURL = hub.Details(key.Account, key.Repository, key.SHA)
+	}
+	announced := g.announce(ctx, tenant, h, check, hub, len(occasions) > 0)
+	tolds, workErr := g.judgeAll(ctx, origin, key.SHA, occasions, hub)
+	// Whatever came of the audit, the announcement has to be waited for: its id is the run's.
+	a := <-announced
+	if a.id != 0 {
+		check.ID = a.id
+	}
+	if errors.Is(a.err, ErrGitHubGone) {
+		return g.finish(ctx, tenant, h, "check.refused", map[string]any{"reason": a.err.Error()}, store.HeadCheck{CheckID: check.ID, Tried: true})
+	}
+	if err := errors.Join(a.err, passing(ctx, workErr)); err != nil {
+		if check.ID != 0 && check.ID != h.CheckID {
+			if kept := g.keepID(ctx, tenant, h, check.ID); kept != nil {
+				err = errors.Join(err, kept)
+			}
+		}
+		return err
+	}
+	if len(tolds) == 0 && workErr == nil && (check.ID == 0 || h.State == store.CheckCompleted) {
+		return g.finish(ctx, tenant, h, "check.skipped", map[string]any{"reason": "it is no longer the head of anything"}, store.HeadCheck{})
+	}
+	check.Completed, check.Finished = true, g.Now()
+	if workErr != nil {
+		failed(&check, workErr)
+	} else {
+		compose(&check, tolds)
+	}
+	published, err := checkDigest(check)
+	if err != nil {
+		return err
+	}
+	id, err := hub.Publisher.Publish(ctx, check, h.Tried && check.ID == 0)
+	if err != nil {
+		if errors.Is(err, ErrGitHubGone) {
+			return g.finish(ctx, tenant, h, "check.refused", map[string]any{"reason": err.Error()}, store.HeadCheck{CheckID: id, Tried: true})
+		}
+		return err
+	}
+	conclusion := "success"
+	if check.Blocked {
+		conclusion = "failure"
+	}
+	var verdicts []string
+	for _, t := range tolds {
+		verdicts = append(verdicts, t.Digest)
+	}
+	return g.finish(ctx, tenant, h, "check.published",
+		map[string]any{"check": strconv.FormatInt(id, 10), "conclusion": conclusion, "title": check.Title, "verdicts": verdicts, "content": published},
+		store.HeadCheck{CheckID: id, Tried: true, State: store.CheckCompleted, Published: published})
+}
+
+// passing returns an error that another try may be without, and nil for one that stays.
+func passing(ctx context.Context, err error) error {
+	if ctx.Err() != nil || errors.Is(err, ErrGitHubUnavailable) || errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrStale) || errors.Is(err, ErrOvertaken) {
+		return err
+	}
+	return nil
+}
+
+type announcement struct {
+	id  int64
+	err error
+}
+
+// announce puts the run in progress beside the fetch, once per commit: a run that is there already is only updated
+// at the end, so that a steady event costs two calls. That a creation is tried is kept first, since its answer
+// may be lost.
+func (g *Gate) announce(ctx context.Context, tenant *store.Tenant, h store.Head, check Check, hub Hub, needed bool) <-chan announcement {
+	out := make(chan announcement, 1)
+	if h.CheckID != 0 || !needed {
+		out <- announcement{id: h.CheckID}
+		return out
+	}
+	go func() {
+		if !h.Tried {
+			if err := g.note(ctx, tenant, h, "check.announced", map[string]any{}, store.HeadCheck{Tried: true}); err != nil {
+				out <- announcement{err: err}
+				return
+			}
+		}
+		check.Title = "Auditing"
+		check.Summary = "noxaudit is looking at this commit."
+		id, err := hub.Publisher.Publish(ctx, check, h.Tried)
+		out <- announcement{id, err}
+	}()
+	return out
+}
+
+func (g *Gate) keepID(ctx context.Context, tenant *store.Tenant, h store.Head, id int64) error {
+	return g.note(ctx, tenant, h, "check.created", map[string]any{"check": strconv.FormatInt(id, 10)}, store.HeadCheck{CheckID: id, Tried: true, State: store.CheckInProgress})
+}
+
+// note records something about a head's check run.
+func (g *Gate) note(ctx context.Context, tenant *store.Tenant, h store.Head, event string, content map[string]any, hc store.HeadCheck) error {
+	at := g.Now()
+	hc.Repository, hc.SHA = h.Repository, h.SHA
+	c := store.Change{Time: at, HeadCheck: &hc}
+	err := g.entry(&c, at, tenant.Account(), "repository/"+h.Repository+"/checks", event, ledger.Actor{Kind: "system", Name: "noxaudit"},
+		map[string]string{"repository": h.Repository, "head": h.SHA.String()}, content)
+	if err != nil {
+		return err
+	}
+	_, err = retry(ctx, g, func() (struct{}, error) { return struct{}{}, tenant.Commit(ctx, c) })
+	return err
+}
+
+// finish is note for the last step of a generation.
+func (g *Gate) finish(ctx context.Context, tenant *store.Tenant, h store.Head, event string, content map[string]any, hc store.HeadCheck) error {
+	hc.Done = h.Wanted
+	return g.note(ctx, tenant, h, event, content, hc)
+}
+
+func originOf(account name.Account, r store.Repository) Origin {
+	return Origin{
+		Installation: r.Origin.Installation, Repo: name.Repo{Account: account, ID: r.ID, FullName: r.FullName},
+		Owner: r.Origin.Owner, Name: r.Origin.Name, DefaultBranch: r.Origin.DefaultBranch,
+		Private: r.Origin.Private, Archived: r.Origin.Archived,
+	}
+}
+
+// occasions are why a head is looked at, in a fixed order.
+func (g *Gate) occasions(ctx context.Context, tenant *store.Tenant, key store.HeadKey) ([]occasion, error) {
+	pulls, err := tenant.PullsByHead(ctx, key.Repository, key.SHA)
+	if err != nil {
+		return nil, err
+	}
+	groups, err := tenant.MergeGroups(ctx, key.Repository, key.SHA)
+	if err != nil {
+		return nil, err
+	}
+	var out []occasion
+	for _, p := range pulls {
+		out = append(out, occasion{
+			line: "pull/" + strconv.Itoa(p.Number), context: verdict.PullRequest, pull: p.Number,
+			label: fmt.Sprintf("pull request #%d into %s", p.Number, p.BaseRef),
+			ref:   fmt.Sprintf("refs/pull/%d/head", p.Number), baseRef: "refs/heads/" + p.BaseRef,
+		})
+	}
+	for _, m := range groups {
+		if strings.HasPrefix(m.HeadRef, "refs/heads/gh-readonly-queue/") {
+			out = append(out, occasion{line: "queue", adhoc: true, context: verdict.MergeGroup, label: "merge group into " + strings.TrimPrefix(m.BaseRef, "refs/heads/"), ref: m.HeadRef, baseID: m.Base})
+			continue
+		}
+		out = append(out, occasion{line: "default", context: verdict.Push, label: "push to " + strings.TrimPrefix(m.HeadRef, "refs/heads/"), ref: m.HeadRef, baseID: m.Base})
+	}
+	return out, nil
+}
+
+// judgeAll fetches once and judges the head on every occasion that still holds.
+func (g *Gate) judgeAll(ctx context.Context, origin Origin, sha name.Commit, occasions []occasion, hub Hub) ([]told, error) {
+	if len(occasions) == 0 {
+		return nil, nil
+	}
+	var refs []string
+	add := func(ref string) {
+		if ref != "" && !slices.Contains(refs, ref) {
+			refs = append(refs, ref)
+		}
+	}
+	for _, o := range occasions {
+		add(o.ref)
+		add(o.baseRef)
+		add(o.baseID.String())
+	}
+	lease, err := hub.Fetcher.Fetch(ctx, origin, refs...)
+	if errors.Is(err, ErrRefGone) {
+		return nil, nil // a newer event tells what became of it
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer lease.Release()
+	var out []told
+	for _, o := range occasions {
+		// The fetch confirms the head: a ref that has moved on is judged on its own commit, never on this one.
+		if head, err := lease.Commit(o.ref); err != nil || head != sha {
+			if err != nil {
+				return nil, err
+			}
+			continue
+		}
+		t, err := g.judgeOccasion(ctx, origin, sha, o, lease)
+		if errors.Is(err, source.ErrCorrupt) || errors.Is(err, source.ErrMissing) {
+			lease.Damaged()
+			return nil, fmt.Errorf("%w: the mirror is damaged and will be fetched anew: %w", ErrGitHubUnavailable, err)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if t != nil {
+			out = append(out, *t)
+		}
+	}
+	return out, nil
+}
+
+// maxOvertaken is how often a head is audited again because its line was recorded by somebody else.
+const maxOvertaken = 5
+
+func (g *Gate) judgeOccasion(ctx context.Context, origin Origin, head name.Commit, o occasion, lease Lease) (*told, error) {
+	repo := lease.Repository()
+	tenant := g.Store.For(origin.Repo.Account)
+	base := o.baseID
+	var err error
+	if o.baseRef != "" {
+		if base, err = lease.Commit(o.baseRef); err != nil {
+			return nil, err
+		}
+	}
+	req := Request{
+		Repo: origin.Repo, Line: o.line, Adhoc: o.adhoc, Context: o.context, Pull: o.pull,
+		Actor: ledger.Actor{Kind: "system", Name: "noxaudit"}, Trigger: string(o.context),
+	}
+	if req.Head, err = repo.Commit(ctx, head); err != nil {
+		return nil, err
+	}
+	from := req.Head
+	if !base.IsZero() {
+		if from, err = repo.Commit(ctx, base); err != nil {
+			return nil, err
+		}
+		merge, err := repo.MergeBase(ctx, base, head)
+		switch {
+		case errors.Is(err, source.ErrNoMergeBase): // unrelated histories: everything is new
+		case err != nil:
+			return nil, err
+		default:
+			if req.Base, err = repo.Commit(ctx, merge); err != nil {
+				return nil, err
+			}
+		}
+	}
+	t := &told{occasion: o}
+	if err := g.policiesOf(ctx, tenant, &req, from, t); err != nil {
+		return nil, err
+	}
+	for attempt := 1; ; attempt++ {
+		at := g.Now()
+		if t.found, err = g.Audit(ctx, req); err != nil {
+			return nil, err
+		}
+		if t.Judged, err = g.Judge(req, t.found.Report, at); err != nil {
+			return nil, err
+		}
+		if err = g.Record(ctx, req, t.found, t.Judged); err == nil {
+			return t, nil
+		}
+		if !errors.Is(err, ErrOvertaken) || attempt == maxOvertaken {
+			return nil, err
+		}
+	}
+}
+
+// policiesOf sets the policies of the base. Where its file cannot be read, the last good one stays in force.
+func (g *Gate) policiesOf(ctx context.Context, tenant *store.Tenant, req *Request, from *source.Snapshot, t *told) error {
+	doc, src, err := ReadPolicy(ctx, from)
+	if err == nil {
+		req.Policy = Effective(doc)
+		if doc != nil {
+			req.Sources = []PolicySource{src}
+		} else {
+			t.notes = append(t.notes, "There is no "+PolicyPath+" at the base: the built-in policies hold, which warn and do not block.")
+		}
+		return nil
+	}
+	if errors.Is(err, source.ErrCorrupt) || errors.Is(err, source.ErrMissing) || ctx.Err() != nil {
+		return err
+	}
+	t.notes = append(t.notes, "The policies at the base cannot be read ("+err.Error()+"). The last readable ones are in force.")
+	for _, line := range []string{req.Line, "default"} {
+		last, lastErr := tenant.LatestLineVerdict(ctx, req.Repo.ID, line)
+		if errors.Is(lastErr, store.ErrNotFound) {
+			continue
+		}
+		if lastErr != nil {
+			return lastErr
+		}
+		d, docErr := tenant.Document(ctx, last.ID)
+		if docErr != nil {
+			return docErr
+		}
+		v, docErr := verdict.ParseCanonical(d.Body)
+		if docErr != nil {
+			return docErr
+		}
+		if d, docErr = tenant.Document(ctx, v.Inputs.Policy); docErr != nil {
+			return docErr
+		}
+		req.Policy, docErr = policy.ParseSet(d.Body)
+		return docErr
+	}
+	req.Policy = Effective(nil)
+	return nil
+}
+
+// checkDigest is the digest of what a check run says.
+func checkDigest(c Check) (string, error) {
+	b, err := canon.Marshal(struct {
+		Blocked              bool
+		Title, Summary, Text string
+		Annotations          []Annotation
+		At                   time.Time
+	}{c.Blocked, c.Title, c.Summary, c.Text, c.Annotations, c.Finished.UTC()})
+	if err != nil {
+		return "", err
+	}
+	return canon.Digest(b), nil
+}

@@ -1,0 +1,248 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/noxaudit/noxaudit/checks/audit"
+	"github.com/noxaudit/noxaudit/checks/gate"
+	"github.com/noxaudit/noxaudit/checks/source/mirror"
+	"github.com/noxaudit/noxaudit/internal/github"
+	"github.com/noxaudit/noxaudit/internal/name"
+	"github.com/noxaudit/noxaudit/internal/store"
+	"github.com/noxaudit/noxaudit/server"
+	"github.com/noxaudit/noxaudit/server/work"
+)
+
+func (p *program) serveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve",
+		Short: "run the GitHub App: webhooks in, one check run per commit out",
+		Long: `Runs the GitHub App: hears webhooks at /github/hooks, audits and judges what they
+are about, and publishes one check run, "noxaudit", on every head commit.
+
+Answers /healthz and /readyz; metrics have a listener of their own. SIGTERM ends it
+after the jobs under way; what they did not finish is taken up by the next process.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := p.newService(cmd.Context(), serviceOptions{})
+			if err != nil {
+				return err
+			}
+			return s.run(cmd.Context())
+		},
+	}
+}
+
+// service is a running App.
+type service struct {
+	log     zerolog.Logger
+	http    *http.Server
+	metrics *http.Server
+	listen  net.Listener
+	measure net.Listener // nil: no metrics
+	worker  *work.Worker
+	mirrors *mirror.Mirrors
+	record  record
+}
+
+// serviceOptions are what tests change.
+type serviceOptions struct {
+	pace  github.Pace
+	look  time.Duration
+	quiet bool
+}
+
+// stopWithin is how long jobs under way are waited for.
+const stopWithin = 30 * time.Second
+
+func (p *program) newService(ctx context.Context, o serviceOptions) (_ *service, err error) {
+	s := &service{log: zerolog.New(p.stderr).With().Timestamp().Logger()}
+	if o.quiet {
+		s.log = zerolog.Nop()
+	} else {
+		zerolog.SetGlobalLevel(zerolog.InfoLevel)
+	}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	app, err := p.githubApp(s.log, registry, o.pace)
+	if err != nil {
+		return nil, err
+	}
+	if s.record, err = p.openRecord(ctx, false); err != nil {
+		return nil, err
+	}
+	if s.mirrors, err = mirror.Open(mirror.Options{Dir: filepath.Join(p.config.DataDir, "mirrors"), Now: p.now}); err != nil {
+		return nil, fmt.Errorf("mirrors: %w", err)
+	}
+	auditors, mask, err := builtinAuditors(nil)
+	if err != nil {
+		return nil, err
+	}
+	g := &gate.Gate{Store: s.record.store, Auditors: auditors, Options: audit.Options{Mask: mask}, Now: p.now, Rand: p.rand, Engine: engineVersion()}
+	s.worker, err = work.Start(ctx, work.Options{
+		Gate: g, Hub: gate.Hub{Publisher: app, Fetcher: fetcher{s.mirrors, app}}, Forge: app, Parse: github.ParseEvent,
+		Jobs: p.config.JobsDSN(), Log: s.log, Look: o.look,
+		Sequence: func(ctx context.Context, a name.Account) error { return s.record.sequence(ctx, a) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	hooks, err := github.NewHandler(github.HandlerOptions{
+		Secret: p.config.GitHubWebhookSecret, Inbox: inbox{g, s.worker}, Now: p.now, Log: s.log, Registerer: registry,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("NOXAUDIT_GITHUB_WEBHOOK_SECRET: %w", err)
+	}
+	s.http = server.New(server.Handler(server.Options{Hooks: hooks, Ready: s.record.store.Ping}))
+	if s.listen, err = net.Listen("tcp", p.config.Listen); err != nil {
+		return nil, fmt.Errorf("NOXAUDIT_LISTEN: %w", err)
+	}
+	if p.config.MetricsListen != "" {
+		if s.measure, err = net.Listen("tcp", p.config.MetricsListen); err != nil {
+			return nil, fmt.Errorf("NOXAUDIT_METRICS_LISTEN: %w", err)
+		}
+		s.metrics = server.New(promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	}
+	return s, nil
+}
+
+func (p *program) githubApp(log zerolog.Logger, registry prometheus.Registerer, pace github.Pace) (*github.App, error) {
+	if p.config.GitHubWebhookSecret == "" {
+		return nil, errors.New("NOXAUDIT_GITHUB_WEBHOOK_SECRET: required; without it anybody could send webhooks")
+	}
+	id, err := strconv.ParseInt(p.config.GitHubAppID, 10, 64)
+	if err != nil || id <= 0 {
+		return nil, errors.New("NOXAUDIT_GITHUB_APP_ID: want the App's numeric id, from its settings page")
+	}
+	if p.config.GitHubPrivateKeyFile == "" {
+		return nil, errors.New("NOXAUDIT_GITHUB_PRIVATE_KEY_FILE: required; GitHub gives the key on the App's settings page")
+	}
+	pem, err := readFile(p.config.GitHubPrivateKeyFile, 1<<16)
+	if err != nil {
+		return nil, fmt.Errorf("NOXAUDIT_GITHUB_PRIVATE_KEY_FILE: %w", err)
+	}
+	return github.NewApp(github.AppOptions{
+		ID: id, PrivateKeyPEM: pem, APIURL: p.config.GitHubAPIURL, WebURL: p.config.GitHubWebURL,
+		UserAgent: "noxaudit/" + engineVersion(), Now: p.now, Log: log, Registerer: registry, Pace: pace,
+	})
+}
+
+// run serves until ctx ends, then lets the work under way end.
+func (s *service) run(ctx context.Context) error {
+	defer s.close()
+	failed := make(chan error, 2)
+	go func() { failed <- s.http.Serve(s.listen) }()
+	if s.metrics != nil {
+		go func() { failed <- s.metrics.Serve(s.measure) }()
+	}
+	s.log.Info().Str("address", s.listen.Addr().String()).Msg("listening")
+	var err error
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
+	defer cancel()
+	err = errors.Join(err, s.http.Shutdown(stop))
+	if s.metrics != nil {
+		err = errors.Join(err, s.metrics.Shutdown(stop))
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		err = nil
+	}
+	err = errors.Join(err, s.worker.Stop(stop))
+	s.worker = nil
+	return err
+}
+
+// close gives everything back that is still held.
+func (s *service) close() {
+	if s.worker != nil {
+		stop, cancel := context.WithTimeout(context.Background(), stopWithin)
+		defer cancel()
+		if err := s.worker.Stop(stop); err != nil {
+			s.log.Warn().Err(err).Msg("stop")
+		}
+		s.worker = nil
+	}
+	for _, l := range []net.Listener{s.listen, s.measure} {
+		if l != nil {
+			l.Close()
+		}
+	}
+	if s.mirrors != nil {
+		if err := s.mirrors.Close(); err != nil {
+			s.log.Warn().Err(err).Msg("mirrors")
+		}
+		s.mirrors = nil
+	}
+	if s.record.close != nil {
+		s.record.close()
+		s.record.close = nil
+	}
+}
+
+// inbox keeps deliveries in the store and wakes a worker.
+type inbox struct {
+	gate   *gate.Gate
+	worker *work.Worker
+}
+
+func (i inbox) Receive(ctx context.Context, d github.Delivery) error {
+	account := d.Account
+	if account.IsZero() {
+		account = name.Deployment
+	}
+	err := i.gate.Receive(ctx, account, store.Delivery{
+		GUID: d.GUID, Event: d.Event, Action: d.Action, Installation: d.Installation, Received: d.Received, Body: d.Body,
+	})
+	if err != nil {
+		return err
+	}
+	i.worker.Delivered(ctx, store.DeliveryKey{Account: account, GUID: d.GUID})
+	return nil
+}
+
+// fetcher reads code through mirrors with the installation's token.
+type fetcher struct {
+	mirrors *mirror.Mirrors
+	app     *github.App
+}
+
+func (f fetcher) Fetch(ctx context.Context, o gate.Origin, refs ...string) (gate.Lease, error) {
+	lease, err := f.mirrors.Fetch(ctx, mirror.Remote{
+		Repo: o.Repo, URL: f.app.CloneURL(o),
+		Token: func(ctx context.Context, fresh bool) (string, error) { return f.app.Token(ctx, o.Installation, fresh) },
+	}, refs...)
+	if err == nil {
+		return lease, nil
+	}
+	var missing *mirror.NotFoundError
+	switch {
+	case errors.As(err, &missing) && missing.Ref != "":
+		return nil, fmt.Errorf("%w: %w", gate.ErrRefGone, err)
+	case errors.Is(err, mirror.ErrNotFound), errors.Is(err, mirror.ErrTooLarge), errors.Is(err, mirror.ErrRef):
+		return nil, fmt.Errorf("%w: %w", gate.ErrGitHubGone, err)
+	case errors.Is(err, gate.ErrGitHubGone), ctx.Err() != nil:
+		return nil, err
+	}
+	return nil, fmt.Errorf("%w: %w", gate.ErrGitHubUnavailable, err)
+}

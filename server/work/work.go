@@ -1,0 +1,289 @@
+// Package work runs what webhooks leave to be done: River jobs that process deliveries and look at heads, and the
+// rounds that find whatever a lost webhook, a lost job or a killed process left behind.
+//
+// The truth is in the store: a delivery is pending until it has an outcome, a head is wanted until its generation is
+// done. A job only says "look now", so a job that is lost costs seconds and one that runs twice costs nothing. Jobs
+// are unique while they wait or run; a head is never worked on twice at once.
+package work
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
+	"github.com/rs/zerolog"
+
+	"github.com/noxaudit/noxaudit/checks/gate"
+	"github.com/noxaudit/noxaudit/internal/name"
+	"github.com/noxaudit/noxaudit/internal/store"
+)
+
+// Options are what the workers need. Gate, Hub, Parse and Jobs are required.
+type Options struct {
+	Gate      *gate.Gate
+	Hub       gate.Hub
+	Forge     gate.Forge // nil: no sweeping, no reconciling
+	Parse     gate.Parse
+	Jobs      string                                          // DSN of the jobs' database: postgres://… or the path of a SQLite file
+	Sequence  func(ctx context.Context, a name.Account) error // moves recorded entries into the ledger; nil: nobody does
+	Log       zerolog.Logger
+	Workers   int           // jobs at once; 0 = 8
+	Look      time.Duration // between looks for what was left behind; 0 = 2 s
+	Reconcile time.Duration // between rounds over GitHub's own lists; 0 = 1 h
+	Sweep     time.Duration // between looks at GitHub's deliveries; 0 = 5 min
+}
+
+// Worker runs jobs. It is made by Start and ended by Stop.
+type Worker struct {
+	o     Options
+	queue *queue
+	stop  context.CancelFunc
+	wg    sync.WaitGroup
+	wake  chan struct{} // the ledger has something to sequence
+}
+
+type deliveryArgs struct {
+	Account string `json:"account"`
+	GUID    string `json:"guid"`
+}
+
+func (deliveryArgs) Kind() string { return "delivery" }
+
+type headArgs struct {
+	Account    string `json:"account"`
+	Repository string `json:"repository"`
+	SHA        string `json:"sha"`
+}
+
+func (headArgs) Kind() string { return "head" }
+
+// once makes a job unique by its arguments for as long as it waits or runs.
+func once() *river.InsertOpts {
+	return &river.InsertOpts{MaxAttempts: 25, UniqueOpts: river.UniqueOpts{ByArgs: true, ByState: []rivertype.JobState{
+		rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRunning, rivertype.JobStateRetryable, rivertype.JobStateScheduled,
+	}}}
+}
+
+// Start begins to work. What was left by an earlier process is taken up at once.
+func Start(ctx context.Context, o Options) (*Worker, error) {
+	if o.Workers <= 0 {
+		o.Workers = 8
+	}
+	if o.Look <= 0 {
+		o.Look = 2 * time.Second
+	}
+	if o.Reconcile <= 0 {
+		o.Reconcile = time.Hour
+	}
+	if o.Sweep <= 0 {
+		o.Sweep = 5 * time.Minute
+	}
+	w := &Worker{o: o, wake: make(chan struct{}, 1)}
+	workers := river.NewWorkers()
+	river.AddWorker(workers, &deliveryWorker{w: w})
+	river.AddWorker(workers, &headWorker{w: w})
+	q, err := openQueue(ctx, o.Jobs, workers, o.Workers)
+	if err != nil {
+		return nil, fmt.Errorf("jobs: %w", err)
+	}
+	w.queue = q
+	loops, stop := context.WithCancel(context.WithoutCancel(ctx))
+	w.stop = stop
+	if err := q.start(loops); err != nil {
+		stop()
+		return nil, errors.Join(fmt.Errorf("jobs: %w", err), q.close())
+	}
+	w.loop(loops, o.Look, w.look)
+	if o.Sequence != nil {
+		w.wg.Go(func() { w.sequence(loops) })
+	}
+	if o.Forge != nil {
+		w.loop(loops, o.Sweep, w.sweep)
+		w.loop(loops, o.Reconcile, w.reconcile)
+	}
+	return w, nil
+}
+
+// Stop ends the work: jobs under way are given until ctx ends, and what they did not finish is taken up by the
+// next process.
+func (w *Worker) Stop(ctx context.Context) error {
+	err := w.queue.stop(ctx)
+	w.stop()
+	w.wg.Wait()
+	if w.o.Sequence != nil {
+		err = errors.Join(err, w.sequenceAll(ctx))
+	}
+	return errors.Join(err, w.queue.close())
+}
+
+// loop calls a round now and then again and again, until the context ends.
+func (w *Worker) loop(ctx context.Context, every time.Duration, round func(context.Context) error) {
+	w.wg.Go(func() {
+		ticker := time.NewTicker(every)
+		defer ticker.Stop()
+		for {
+			if err := round(ctx); err != nil && ctx.Err() == nil {
+				w.o.Log.Warn().Err(err).Msg("round")
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+		}
+	})
+}
+
+// Delivered says that a delivery is in the inbox. It is no error when the job cannot be made: the next look finds
+// the delivery.
+func (w *Worker) Delivered(ctx context.Context, key store.DeliveryKey) {
+	if err := w.queue.insert(ctx, deliveryArgs{key.Account.String(), key.GUID}); err != nil {
+		w.o.Log.Warn().Err(err).Str("delivery", key.GUID).Msg("job")
+	}
+	w.sequenceSoon()
+}
+
+func (w *Worker) wanted(ctx context.Context, heads []store.HeadKey) error {
+	for _, h := range heads {
+		if err := w.queue.insert(ctx, headArgs{h.Account.String(), h.Repository, h.SHA.String()}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lookLimit is how many things one look takes up.
+const lookLimit = 500
+
+// look makes jobs of what has none: a webhook whose job was lost, a head that was wanted while its job ended.
+func (w *Worker) look(ctx context.Context) error {
+	deliveries, err := w.o.Gate.Store.PendingDeliveries(ctx, w.o.Gate.Now().Add(-w.o.Look), lookLimit)
+	if err != nil {
+		return err
+	}
+	for _, d := range deliveries {
+		if err := w.queue.insert(ctx, deliveryArgs{d.Account.String(), d.GUID}); err != nil {
+			return err
+		}
+	}
+	heads, err := w.o.Gate.Store.WantedHeads(ctx, lookLimit)
+	if err != nil {
+		return err
+	}
+	return w.wanted(ctx, heads)
+}
+
+// sweepBack is how far back GitHub's list of deliveries is read: it keeps about three days.
+const sweepBack = 3 * 24 * time.Hour
+
+func (w *Worker) sweep(ctx context.Context) error {
+	n, err := gate.Sweep(ctx, w.o.Forge, w.o.Gate.Now().Add(-sweepBack))
+	if n > 0 {
+		w.o.Log.Info().Int("deliveries", n).Msg("asked GitHub to deliver again")
+	}
+	return err
+}
+
+func (w *Worker) reconcile(ctx context.Context) error {
+	heads, err := w.o.Gate.Reconcile(ctx, w.o.Forge)
+	return errors.Join(err, w.wanted(ctx, heads))
+}
+
+// sequenceSoon tells the sequencer that there may be something.
+func (w *Worker) sequenceSoon() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// sequence moves entries into the ledger: soon after something was recorded, and every few seconds in any case.
+func (w *Worker) sequence(ctx context.Context) {
+	ticker := time.NewTicker(5 * time.Second)
+	defer ticker.Stop()
+	for {
+		if err := w.sequenceAll(ctx); err != nil && ctx.Err() == nil {
+			w.o.Log.Error().Err(err).Msg("ledger: entries wait")
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		case <-w.wake:
+			// A burst becomes one batch.
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(200 * time.Millisecond):
+			}
+		}
+	}
+}
+
+func (w *Worker) sequenceAll(ctx context.Context) error {
+	accounts, err := w.o.Gate.Store.PendingAccounts(ctx)
+	for _, a := range accounts {
+		err = errors.Join(err, w.o.Sequence(ctx, a))
+	}
+	return err
+}
+
+// nextTry waits 1, 2, 4 … seconds, at most a minute: a check that is red or missing is somebody waiting.
+func nextTry(attempt int) time.Time {
+	return time.Now().Add(min(time.Second<<min(max(attempt-1, 0), 6), time.Minute))
+}
+
+type deliveryWorker struct {
+	river.WorkerDefaults[deliveryArgs]
+	w *Worker
+}
+
+func (*deliveryWorker) Timeout(*river.Job[deliveryArgs]) time.Duration { return time.Minute }
+
+func (*deliveryWorker) NextRetry(j *river.Job[deliveryArgs]) time.Time { return nextTry(j.Attempt) }
+
+func (d *deliveryWorker) Work(ctx context.Context, j *river.Job[deliveryArgs]) error {
+	account, err := name.ParseAccount(j.Args.Account)
+	if err != nil {
+		return river.JobCancel(err)
+	}
+	heads, err := d.w.o.Gate.Hear(ctx, store.DeliveryKey{Account: account, GUID: j.Args.GUID}, d.w.o.Parse)
+	if err != nil {
+		return err
+	}
+	d.w.sequenceSoon()
+	return d.w.wanted(ctx, heads)
+}
+
+type headWorker struct {
+	river.WorkerDefaults[headArgs]
+	w *Worker
+}
+
+func (*headWorker) Timeout(*river.Job[headArgs]) time.Duration { return 30 * time.Minute }
+
+func (*headWorker) NextRetry(j *river.Job[headArgs]) time.Time { return nextTry(j.Attempt) }
+
+func (h *headWorker) Work(ctx context.Context, j *river.Job[headArgs]) error {
+	account, err := name.ParseAccount(j.Args.Account)
+	if err != nil {
+		return river.JobCancel(err)
+	}
+	sha, err := name.ParseCommit(j.Args.SHA)
+	if err != nil {
+		return river.JobCancel(err)
+	}
+	err = h.w.o.Gate.Work(ctx, store.HeadKey{Account: account, Repository: j.Args.Repository, SHA: sha}, h.w.o.Hub)
+	h.w.sequenceSoon()
+	var later interface{ RetryAt() time.Time }
+	if errors.As(err, &later) {
+		if d := time.Until(later.RetryAt()); d > 0 {
+			return river.JobSnooze(min(d, 10*time.Minute))
+		}
+	}
+	return err
+}
