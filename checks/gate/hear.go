@@ -52,24 +52,29 @@ func (g *Gate) entry(c *store.Change, at time.Time, account name.Account, source
 // brings the process down must not do so for ever.
 const maxAttempts = 8
 
+// Heard is what a delivery left to be done.
+type Heard struct {
+	Heads     []store.HeadKey // to look at
+	Reconcile bool            // which repositories there are has changed: ask GitHub for the lists
+}
+
 // Parse reads a delivery's body; see internal/github.
 type Parse func(event string, body []byte) (Event, error)
 
 // Hear does what a delivery asks for: it brings the known state of GitHub up to date and raises the wanted
-// generation of every head that has to be looked at. It returns those heads. A delivery that was heard before
-// has no effect.
-func (g *Gate) Hear(ctx context.Context, key store.DeliveryKey, parse Parse) ([]store.HeadKey, error) {
+// generation of every head that has to be looked at. A delivery that was heard before has no effect.
+func (g *Gate) Hear(ctx context.Context, key store.DeliveryKey, parse Parse) (Heard, error) {
 	tenant := g.Store.For(key.Account)
 	attempts, err := tenant.DeliveryTried(ctx, key.GUID)
 	if errors.Is(err, store.ErrAlreadyDone) {
-		return nil, nil
+		return Heard{}, nil
 	}
 	if err != nil {
-		return nil, err
+		return Heard{}, err
 	}
 	d, err := tenant.Delivery(ctx, key.GUID)
 	if err != nil {
-		return nil, err
+		return Heard{}, err
 	}
 	at := g.Now()
 	c := store.Change{Time: at, DeliveryDone: &store.DeliveryDone{GUID: key.GUID, State: store.DeliveryFinished, At: at}}
@@ -81,29 +86,29 @@ func (g *Gate) Hear(ctx context.Context, key store.DeliveryKey, parse Parse) ([]
 		c.DeliveryDone.State, c.DeliveryDone.Note = store.DeliveryRefused, err.Error()
 		if err := g.entry(&c, at, key.Account, "deliveries", "delivery.refused", ledger.Actor{Kind: "system"},
 			map[string]string{"delivery": key.GUID}, map[string]string{"reason": err.Error()}); err != nil {
-			return nil, err
+			return Heard{}, err
 		}
-		return nil, done(tenant.Commit(ctx, c))
+		return Heard{}, done(tenant.Commit(ctx, c))
 	}
 	content := map[string]any{"event": d.Event, "action": d.Action}
 	if err := g.effect(ctx, tenant, &c, ev, content); err != nil {
-		return nil, err
+		return Heard{}, err
 	}
 	subject := map[string]string{"delivery": key.GUID}
 	if ev.Origin.Repo.ID != "" {
 		subject["repository"] = ev.Origin.Repo.ID
 	}
 	if err := g.entry(&c, at, key.Account, "deliveries", "delivery.processed", ev.Sender, subject, content); err != nil {
-		return nil, err
+		return Heard{}, err
 	}
 	if err := done(tenant.Commit(ctx, c)); err != nil {
-		return nil, err
+		return Heard{}, err
 	}
-	var heads []store.HeadKey
+	heard := Heard{Reconcile: ev.Installation != nil || ev.Repository != nil}
 	for _, w := range c.Want {
-		heads = append(heads, store.HeadKey{Account: key.Account, Repository: w.Repository, SHA: w.SHA})
+		heard.Heads = append(heard.Heads, store.HeadKey{Account: key.Account, Repository: w.Repository, SHA: w.SHA})
 	}
-	return heads, nil
+	return heard, nil
 }
 
 // done takes a delivery that somebody else has processed meanwhile for what it is: processed.

@@ -39,9 +39,10 @@ func Sweep(ctx context.Context, forge Forge, since time.Time) (asked int, err er
 }
 
 // Reconcile brings what is known of GitHub up to date from its own lists, for whatever no webhook told: installations,
-// the repositories they cover, open pull requests, and every open head that has no finished check. It returns the heads
-// that have to be looked at. A repository that cannot be listed does not keep the others from it.
-func (g *Gate) Reconcile(ctx context.Context, forge Forge) ([]store.HeadKey, error) {
+// the repositories they cover, open pull requests, every open head that has no finished check, and the tip of a
+// default branch that was never looked at: GitHub offers a check as a required one only where one was completed.
+// It returns the heads that have to be looked at. A repository that cannot be listed does not keep the others from it.
+func (g *Gate) Reconcile(ctx context.Context, forge Forge, fetcher Fetcher) ([]store.HeadKey, error) {
 	installations, err := forge.Installations(ctx)
 	if err != nil {
 		return nil, err
@@ -58,7 +59,7 @@ func (g *Gate) Reconcile(ctx context.Context, forge Forge) ([]store.HeadKey, err
 			if o.Archived {
 				continue
 			}
-			more, err := g.reconcileRepository(ctx, forge, in, o)
+			more, err := g.reconcileRepository(ctx, forge, fetcher, in, o)
 			heads = append(heads, more...)
 			if err != nil {
 				problems = append(problems, fmt.Errorf("repository %s: %w", o.Repo.ID, err))
@@ -68,7 +69,7 @@ func (g *Gate) Reconcile(ctx context.Context, forge Forge) ([]store.HeadKey, err
 	return heads, errors.Join(problems...)
 }
 
-func (g *Gate) reconcileRepository(ctx context.Context, forge Forge, in InstallationEvent, o Origin) ([]store.HeadKey, error) {
+func (g *Gate) reconcileRepository(ctx context.Context, forge Forge, fetcher Fetcher, in InstallationEvent, o Origin) ([]store.HeadKey, error) {
 	tenant := g.Store.For(o.Repo.Account)
 	pulls, err := forge.OpenPulls(ctx, o)
 	if err != nil {
@@ -92,6 +93,9 @@ func (g *Gate) reconcileRepository(ctx context.Context, forge Forge, in Installa
 			want(&c, o.Repo.ID, p.Head)
 		}
 	}
+	if err := g.seed(ctx, tenant, fetcher, o, &c); err != nil {
+		return nil, err
+	}
 	known, err := tenant.Repository(ctx, o.Repo.ID)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, err
@@ -112,6 +116,39 @@ func (g *Gate) reconcileRepository(ctx context.Context, forge Forge, in Installa
 		heads = append(heads, store.HeadKey{Account: o.Repo.Account, Repository: w.Repository, SHA: w.SHA})
 	}
 	return heads, nil
+}
+
+// seed wants the tip of a default branch looked at that never was. It is compared with itself: what is there on
+// the day of the installation is old.
+func (g *Gate) seed(ctx context.Context, tenant *store.Tenant, fetcher Fetcher, o Origin, c *store.Change) error {
+	if o.DefaultBranch == "" {
+		return nil
+	}
+	line, err := tenant.Line(ctx, o.Repo.ID, "default")
+	if err != nil || line.Version > 0 {
+		return err
+	}
+	ref := "refs/heads/" + o.DefaultBranch
+	lease, err := fetcher.Fetch(ctx, o, ref)
+	if errors.Is(err, ErrRefGone) { // an empty repository
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer lease.Release()
+	tip, err := lease.Commit(ref)
+	if err != nil {
+		return err
+	}
+	if h, err := tenant.Head(ctx, o.Repo.ID, tip); err == nil && h.Wanted > h.Done {
+		return nil // a push was first
+	} else if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	c.MergeGroup = &store.MergeGroup{Repository: o.Repo.ID, Head: tip, HeadRef: ref, Base: tip, BaseRef: ref, Active: true}
+	want(c, o.Repo.ID, tip)
+	return nil
 }
 
 // lacksCheck reports whether an open head has no finished check run and nobody at work on one.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -266,6 +267,17 @@ func TestTheDefaultBranchHasACheckToo(t *testing.T) {
 	sha, err := h.sim.Push("ada", repoName, "main", "leak", leaking("direct.go"))
 	h.must(err)
 	if c := h.check(sha); c.Conclusion != "failure" {
+		t.Errorf("%s %s", c.Conclusion, c.Title)
+	}
+}
+
+func TestAnInstallationSeedsACheckOnTheDefaultBranch(t *testing.T) {
+	h := newHub(t)
+	repo, err := h.sim.Repo(repoName)
+	h.must(err)
+	tip, err := exec.Command("git", "-C", repo.Dir, "rev-parse", "refs/heads/main").Output()
+	h.must(err)
+	if c := h.check(strings.TrimSpace(string(tip))); c.Conclusion != "success" {
 		t.Errorf("%s %s", c.Conclusion, c.Title)
 	}
 }

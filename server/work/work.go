@@ -44,6 +44,7 @@ type Worker struct {
 	stop  context.CancelFunc
 	wg    sync.WaitGroup
 	wake  chan struct{} // the ledger has something to sequence
+	again chan struct{} // GitHub's lists have changed
 }
 
 type deliveryArgs struct {
@@ -82,7 +83,7 @@ func Start(ctx context.Context, o Options) (*Worker, error) {
 	if o.Sweep <= 0 {
 		o.Sweep = 5 * time.Minute
 	}
-	w := &Worker{o: o, wake: make(chan struct{}, 1)}
+	w := &Worker{o: o, wake: make(chan struct{}, 1), again: make(chan struct{}, 1)}
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &deliveryWorker{w: w})
 	river.AddWorker(workers, &headWorker{w: w})
@@ -97,13 +98,14 @@ func Start(ctx context.Context, o Options) (*Worker, error) {
 		stop()
 		return nil, errors.Join(fmt.Errorf("jobs: %w", err), q.close())
 	}
-	w.loop(loops, o.Look, w.look)
+	w.loop(loops, o.Look, nil, w.look)
+	w.loop(loops, dropEvery, nil, w.drop)
 	if o.Sequence != nil {
 		w.wg.Go(func() { w.sequence(loops) })
 	}
 	if o.Forge != nil {
-		w.loop(loops, o.Sweep, w.sweep)
-		w.loop(loops, o.Reconcile, w.reconcile)
+		w.loop(loops, o.Sweep, nil, w.sweep)
+		w.loop(loops, o.Reconcile, w.again, w.reconcile)
 	}
 	return w, nil
 }
@@ -120,8 +122,8 @@ func (w *Worker) Stop(ctx context.Context) error {
 	return errors.Join(err, w.queue.close())
 }
 
-// loop calls a round now and then again and again, until the context ends.
-func (w *Worker) loop(ctx context.Context, every time.Duration, round func(context.Context) error) {
+// loop calls a round now and then again and again, or when it is poked, until the context ends.
+func (w *Worker) loop(ctx context.Context, every time.Duration, poked <-chan struct{}, round func(context.Context) error) {
 	w.wg.Go(func() {
 		ticker := time.NewTicker(every)
 		defer ticker.Stop()
@@ -133,9 +135,26 @@ func (w *Worker) loop(ctx context.Context, every time.Duration, round func(conte
 			case <-ctx.Done():
 				return
 			case <-ticker.C:
+			case <-poked:
 			}
 		}
 	})
+}
+
+// The bodies of webhooks are kept for a while to look into, then dropped: what matters of them is in entries.
+const (
+	keepBodies = 30 * 24 * time.Hour
+	dropEvery  = time.Hour
+)
+
+func (w *Worker) drop(ctx context.Context) error {
+	before := w.o.Gate.Now().Add(-keepBodies)
+	accounts, err := w.o.Gate.Store.AccountsWithBodies(ctx, before)
+	for _, a := range accounts {
+		_, dropErr := w.o.Gate.Store.For(a).DropDeliveryBodies(ctx, before)
+		err = errors.Join(err, dropErr)
+	}
+	return err
 }
 
 // Delivered says that a delivery is in the inbox. It is no error when the job cannot be made: the next look finds
@@ -189,14 +208,19 @@ func (w *Worker) sweep(ctx context.Context) error {
 }
 
 func (w *Worker) reconcile(ctx context.Context) error {
-	heads, err := w.o.Gate.Reconcile(ctx, w.o.Forge)
+	heads, err := w.o.Gate.Reconcile(ctx, w.o.Forge, w.o.Hub.Fetcher)
 	return errors.Join(err, w.wanted(ctx, heads))
 }
 
 // sequenceSoon tells the sequencer that there may be something.
 func (w *Worker) sequenceSoon() {
+	poke(w.wake)
+}
+
+// poke wakes who waits on c, now or when it next waits.
+func poke(c chan struct{}) {
 	select {
-	case w.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -251,12 +275,15 @@ func (d *deliveryWorker) Work(ctx context.Context, j *river.Job[deliveryArgs]) e
 	if err != nil {
 		return river.JobCancel(err)
 	}
-	heads, err := d.w.o.Gate.Hear(ctx, store.DeliveryKey{Account: account, GUID: j.Args.GUID}, d.w.o.Parse)
+	heard, err := d.w.o.Gate.Hear(ctx, store.DeliveryKey{Account: account, GUID: j.Args.GUID}, d.w.o.Parse)
 	if err != nil {
 		return err
 	}
 	d.w.sequenceSoon()
-	return d.w.wanted(ctx, heads)
+	if heard.Reconcile {
+		poke(d.w.again)
+	}
+	return d.w.wanted(ctx, heard.Heads)
 }
 
 type headWorker struct {
