@@ -39,7 +39,7 @@ func BenchmarkListCommit(b *testing.B) {
 	r := s.open()
 	b.ReportAllocs()
 	for b.Loop() {
-		r.recent = recent{}
+		r.recent = &Listings{}
 		if snap := s.snapshot(r, head); len(snap.Entries()) != many {
 			b.Fatal(len(snap.Entries()))
 		}

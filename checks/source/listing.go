@@ -252,8 +252,9 @@ func noEOF(err error) error {
 	return err
 }
 
-// recent remembers the last listings by tree: the head of one push is the base of the next.
-type recent struct {
+// Listings remembers the last listings by tree: the head of one push is the base of the next. Repositories with
+// equal limits may share one, see [Repository.ShareListings]. The zero value is empty.
+type Listings struct {
 	mu   sync.Mutex
 	list []remembered
 }
@@ -268,7 +269,7 @@ const (
 	recentEntries = 400_000
 )
 
-func (r *recent) get(tree string) *listing {
+func (r *Listings) get(tree string) *listing {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, m := range r.list {
@@ -281,7 +282,7 @@ func (r *recent) get(tree string) *listing {
 	return nil
 }
 
-func (r *recent) put(tree string, l *listing) {
+func (r *Listings) put(tree string, l *listing) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.list = slices.DeleteFunc(r.list, func(m remembered) bool { return m.tree == tree })

@@ -23,7 +23,7 @@ type Repository struct {
 	sha256  bool     // object ids are SHA-256, not SHA-1
 	config  config
 	objects *objects
-	recent  recent
+	recent  *Listings
 	closing sync.Once
 }
 
@@ -55,7 +55,7 @@ func Open(ctx context.Context, dir string, l Limits) (*Repository, error) {
 		return nil, err
 	}
 	g.dir, g.tree = gitDir, tree
-	r := &Repository{git: g, root: tree}
+	r := &Repository{git: g, root: tree, recent: &Listings{}}
 	if tree == "" {
 		r.root = gitDir
 	}
@@ -193,6 +193,10 @@ func (r *Repository) Close() error {
 	})
 	return err
 }
+
+// ShareListings has the repository remember its listings in l, before anything is listed. A listing goes by the
+// id of its tree, so a repository that is opened again finds what it listed before.
+func (r *Repository) ShareListings(l *Listings) { r.recent = l }
 
 // Root is the absolute path of the working tree's top, or of the bare repository.
 func (r *Repository) Root() string { return r.root }

@@ -217,7 +217,7 @@ func (i inbox) Receive(ctx context.Context, d github.Delivery) error {
 	if err != nil {
 		return err
 	}
-	i.worker.Delivered(ctx, store.DeliveryKey{Account: account, GUID: d.GUID})
+	i.worker.Delivered(store.DeliveryKey{Account: account, GUID: d.GUID})
 	return nil
 }
 

@@ -26,11 +26,13 @@ import (
 
 // hub is a simulated GitHub with an organisation, and the App that serves it.
 type hub struct {
-	t    *testing.T
+	t    testing.TB
 	sim  *githubsim.Server
 	app  githubsim.App
 	prog *program
 	stop func() // ends the App
+
+	address string // where the App listens
 }
 
 const (
@@ -39,7 +41,13 @@ const (
 )
 
 // newHub starts both. dsn is where the store is, "" for SQLite.
-func newHub(t *testing.T, urls ...string) *hub {
+func newHub(t testing.TB, urls ...string) *hub {
+	t.Helper()
+	return newHubOf(t, githubsim.Files{gate.PolicyPath: blockSecrets, "main.go": "package main\n"}, urls...)
+}
+
+// newHubOf is newHub with other files on the default branch.
+func newHubOf(t testing.TB, files githubsim.Files, urls ...string) *hub {
 	t.Helper()
 	sim, err := githubsim.New(githubsim.Options{Dir: filepath.Join(t.TempDir(), "github"), HookWorkers: 4, HourlyLimit: -1})
 	if err != nil {
@@ -55,13 +63,13 @@ func newHub(t *testing.T, urls ...string) *hub {
 		sim.Close()
 	})
 	h.stop = func() {}
-	conform.Check(t, sim)
+	if _, measured := t.(*testing.B); !measured {
+		conform.Check(t, sim)
+	}
 	h.must(sim.CreateUser("ada"))
 	h.must(sim.CreateUser("eve"))
 	h.must(sim.CreateOrg("octo", "ada"))
-	_, err = sim.CreateRepo("ada", repoName, githubsim.RepoSpec{Files: githubsim.Files{
-		gate.PolicyPath: blockSecrets, "main.go": "package main\n",
-	}})
+	_, err = sim.CreateRepo("ada", repoName, githubsim.RepoSpec{Files: files})
 	h.must(err)
 	h.app, err = sim.CreateApp(githubsim.AppSpec{
 		Owner: "octo", Name: "noxaudit", WebhookSecret: hookSecret,
@@ -123,6 +131,7 @@ func (h *hub) start() {
 	h.must(err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
+	h.address = s.listen.Addr().String()
 	go func() { ended <- s.run(ctx) }()
 	h.must(h.sim.SetWebhook(h.app.ID, "http://"+s.listen.Addr().String()+"/github/hooks", hookSecret))
 	h.stop = func() {

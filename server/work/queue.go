@@ -35,7 +35,7 @@ func openQueue(ctx context.Context, dsn string, workers *river.Workers, n int) (
 		Queues:  map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: n}},
 		Workers: workers,
 		// Notifications alone leave a tail of a second, and SQLite has none.
-		FetchPollInterval: 20 * time.Millisecond, FetchCooldown: 5 * time.Millisecond,
+		FetchPollInterval: 10 * time.Millisecond, FetchCooldown: 5 * time.Millisecond,
 		Logger: slog.New(slog.DiscardHandler),
 	}
 	if database.IsPostgres(dsn) {

@@ -45,6 +45,8 @@ type Worker struct {
 	wg    sync.WaitGroup
 	wake  chan struct{} // the ledger has something to sequence
 	again chan struct{} // GitHub's lists have changed
+
+	arrived chan store.DeliveryKey
 }
 
 type deliveryArgs struct {
@@ -83,7 +85,7 @@ func Start(ctx context.Context, o Options) (*Worker, error) {
 	if o.Sweep <= 0 {
 		o.Sweep = 5 * time.Minute
 	}
-	w := &Worker{o: o, wake: make(chan struct{}, 1), again: make(chan struct{}, 1)}
+	w := &Worker{o: o, wake: make(chan struct{}, 1), again: make(chan struct{}, 1), arrived: make(chan store.DeliveryKey, 1024)}
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &deliveryWorker{w: w})
 	river.AddWorker(workers, &headWorker{w: w})
@@ -98,6 +100,7 @@ func Start(ctx context.Context, o Options) (*Worker, error) {
 		stop()
 		return nil, errors.Join(fmt.Errorf("jobs: %w", err), q.close())
 	}
+	w.wg.Go(func() { w.jobs(loops) })
 	w.loop(loops, o.Look, nil, w.look)
 	w.loop(loops, dropEvery, nil, w.drop)
 	if o.Sequence != nil {
@@ -157,13 +160,26 @@ func (w *Worker) drop(ctx context.Context) error {
 	return err
 }
 
-// Delivered says that a delivery is in the inbox. It is no error when the job cannot be made: the next look finds
-// the delivery.
-func (w *Worker) Delivered(ctx context.Context, key store.DeliveryKey) {
-	if err := w.queue.insert(ctx, deliveryArgs{key.Account.String(), key.GUID}); err != nil {
-		w.o.Log.Warn().Err(err).Str("delivery", key.GUID).Msg("job")
+// Delivered says that a delivery is in the inbox. It does not wait.
+func (w *Worker) Delivered(key store.DeliveryKey) {
+	select {
+	case w.arrived <- key:
+	default: // the next look finds it
 	}
-	w.sequenceSoon()
+}
+
+// jobs makes jobs of deliveries that arrive. GitHub does not wait for it: the delivery is durable already.
+func (w *Worker) jobs(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case key := <-w.arrived:
+			if err := w.queue.insert(ctx, deliveryArgs{key.Account.String(), key.GUID}); err != nil && ctx.Err() == nil {
+				w.o.Log.Warn().Err(err).Str("delivery", key.GUID).Msg("job")
+			}
+		}
+	}
 }
 
 func (w *Worker) wanted(ctx context.Context, heads []store.HeadKey) error {

@@ -149,6 +149,9 @@ func (s *Mirrors) fetch(ctx context.Context, m *mirror, f *flight, a address, fo
 	}
 	if m.gen.repo == nil {
 		repo, err := m.gen.open(ctx, s.opt.Limits)
+		if err == nil {
+			repo.ShareListings(&m.listings)
+		}
 		if err != nil {
 			return err
 		}

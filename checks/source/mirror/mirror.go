@@ -107,8 +107,9 @@ type mirror struct {
 	dir       string
 	gen       *generation // nil: not fetched yet, evicted, or set aside
 	old       map[*generation]bool
-	incoming  int64 // bytes of the workspace
-	active    bool  // there is a runner
+	listings  source.Listings // of all its generations
+	incoming  int64           // bytes of the workspace
+	active    bool            // there is a runner
 	next      *flight
 	interrupt context.CancelCauseFunc // ends maintenance for a fetch that waits; nil: none is under way, or it must not be ended
 	changed   chan struct{}           // closed, and made anew, when a generation went or the runner ended
