@@ -25,7 +25,7 @@ type Log struct {
 	deployment string
 }
 
-// deploymentAccount is the tenant of what belongs to no account. It cannot be one: those are numbers, or "local".
+// deploymentAccount is the tenant of what belongs to no account: name.Deployment.
 const deploymentAccount = "deployment"
 
 // Open opens the database at dsn ("postgres://…" or the path of a SQLite file) and brings its schema up to

@@ -81,7 +81,7 @@ func checkRepo(r name.Repo) error {
 		return fmt.Errorf("%w: it has no account", ErrRemote)
 	}
 	// A repository's id has the form of an account's.
-	if id, err := name.ParseAccount(r.ID); err != nil || id == name.Local {
+	if id, err := name.ParseAccount(r.ID); err != nil || id == name.Local || id == name.Deployment {
 		return fmt.Errorf("%w: %q is no numeric repository id", ErrRemote, said(r.ID, 40))
 	}
 	return nil
