@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/noxaudit/noxaudit/checks/gate"
+	"github.com/noxaudit/noxaudit/internal/dbtest"
 	"github.com/noxaudit/noxaudit/internal/githubsim"
 )
 
@@ -300,5 +301,37 @@ func TestExplainHelpAndRecheckAnswer(t *testing.T) {
 	}
 	if reply, _ := c.say("dev", "/noxaudit recheck"); reply == "" {
 		t.Error("no answer")
+	}
+}
+
+// BenchmarkApproval measures from a comment that approves a waiver, or revokes one, until the check run has its new
+// conclusion at GitHub.
+func BenchmarkApproval(b *testing.B) {
+	for _, engine := range []string{"sqlite", "postgres"} {
+		b.Run(engine, func(b *testing.B) {
+			var urls []string
+			if engine == "postgres" {
+				urls = []string{dbtest.Postgres(b), dbtest.Postgres(b)}
+			}
+			c := newCourt(newHub(b, urls...))
+			var times []time.Duration
+			timed := func(by, body, conclusion string) {
+				_, err := c.sim.Comment(by, repoName, c.number, body)
+				c.must(err)
+				start := time.Now()
+				c.until(c.sha, conclusion)
+				times = append(times, time.Since(start))
+			}
+			b.ResetTimer()
+			for b.Loop() {
+				c.later(time.Hour) // nobody is heard more than so often an hour
+				w := c.waive()
+				timed("sam", "/noxaudit approve "+w, "success")
+				timed("max", "/noxaudit revoke "+w+` reason="It is measured once more now."`, "failure")
+				c.settled()
+			}
+			b.ReportMetric(percentile(times, 50), "p50-ms")
+			b.ReportMetric(percentile(times, 95), "p95-ms")
+		})
 	}
 }
