@@ -162,15 +162,20 @@ func (m *markdown) step(line string) {
 			if w, _, _, ok := marker(rest); ok {
 				m.width = max(m.width, indent+w)
 			}
+			m.unsure = true
 			m.inside(rest)
+			if !closesDetails(rest) {
+				m.line(rest)
+			}
 			return
 		case !wasBlank && !interrupts(rest):
 			m.unsure = true // it may continue a paragraph of the item
-			m.inside(rest)
+			m.plain = false
+			m.line(rest)
 			return
 		}
 		m.list, m.unsure, m.width = false, false, 0
-		if !wasBlank {
+		if !wasBlank && !m.html {
 			m.fresh()
 			m.blank = false
 		}
@@ -216,6 +221,9 @@ func (m *markdown) step(line string) {
 			m.inside(content)
 			return
 		}
+		if strings.HasPrefix(rest, "[^") { // a footnote holds blocks as a list item does
+			m.list, m.width, m.unsure = true, 4, true
+		}
 		m.line(rest)
 	}
 }
@@ -225,7 +233,7 @@ func (m *markdown) line(rest string) {
 	if rest[0] == '<' && len(rest) > 1 && (letter(rest[1]) || rest[1] == '/') {
 		m.html = true
 	}
-	if strings.EqualFold(strings.TrimRight(rest, " \t"), "</details>") {
+	if closesDetails(rest) {
 		m.details = max(0, m.details-1)
 		m.plain = false
 		return
@@ -235,6 +243,10 @@ func (m *markdown) line(rest string) {
 	if strings.ContainsAny(rest, "`<[$|") {
 		m.plain = false
 	}
+}
+
+func closesDetails(rest string) bool {
+	return strings.EqualFold(strings.TrimRight(rest, " \t"), "</details>")
 }
 
 // inside takes a line of a list item or a quotation. Whatever it opens ends with the container, except raw HTML

@@ -93,6 +93,9 @@ func TestAbuse07AHiddenOrQuotedCommandDoesNotAct(t *testing.T) {
 		{"a comment after a comment", "<!-- a --> <!-- b\n\n" + approveIt, "3:misplaced"},
 		{"a link's title", "[a]: b \"\n" + approveIt + "\n\"", "2:misplaced"},
 		{"a code span over lines", "`\n" + approveIt + "\n`", "2:misplaced"},
+		{"a footnote", "[^1]: x\n\n    z\n" + approveIt, "4:misplaced"},
+		{"HTML under a list", "1. ```\n<p>\n```\n```\n" + approveIt, "5:misplaced"},
+		{"a fence below a list", "1. ```\n > q\n   ~~~\n~~~\n~~~\n\n" + approveIt, "7:misplaced"},
 		{"a formula", "$$\n" + approveIt + "\n$$", "2:misplaced"},
 		{"an attribute", "<img alt=\"\n\n" + approveIt, "3:misplaced"},
 		{"a tag that shows code", "<pre>\n\n" + approveIt, "3:misplaced"},
@@ -141,11 +144,62 @@ func TestTenThousandCommandsGetOneRefusal(t *testing.T) {
 	}
 }
 
+// pathological comments make a careless reader look at the same text again and again.
+func pathological(size int) map[string]string {
+	fill := func(s string) string { return strings.Repeat(s, size/len(s)) }
+	return map[string]string{
+		"tags":               fill("<x></x>") + "\n",
+		"open tags":          fill("<x "),
+		"backticks":          fill("`a``b```c"),
+		"comments":           fill("<!-- --> <!--"),
+		"comment lines":      fill("<!-- -->\n"),
+		"nested quotations":  fill("> ") + "\n" + approveIt,
+		"nested lists":       fill("- "),
+		"lines of lists":     fill("- - - a\n\n"),
+		"blank lines":        "- a" + fill("\n"),
+		"fences":             fill("```\n~~~\n"),
+		"a long fence":       fill("`"),
+		"quotes in a value":  "/noxaudit list " + fill(`a="" `),
+		"paths":              fill("/noxaudit/x\n"),
+		"commands in code":   "```\n" + fill("/noxaudit list\n"),
+		"carriage returns":   fill("\r"),
+		"a long mark":        fill("1"),
+		"backslashes":        fill("\\`<"),
+		"commands in a list": fill("- a\n/noxaudit list\n"),
+		"details":            fill("<details>\n\n"),
+	}
+}
+
+func TestPathologicalCommentsAreReadInOnePass(t *testing.T) {
+	for what, body := range pathological(MaxComment - 100) {
+		p := ParseComment(body)
+		for _, l := range p.Lines {
+			if l.Refusal == nil {
+				t.Errorf("%s: line %d acts: %s", what, l.Number, l.Command)
+			}
+		}
+	}
+}
+
+// BenchmarkParseComment shows by its bytes per second that a comment four times as long takes four times as long.
+func BenchmarkParseComment(b *testing.B) {
+	for _, size := range []int{16 << 10, 64 << 10, MaxComment - 100} {
+		for what, body := range pathological(size) {
+			b.Run(fmt.Sprintf("%s/%dKiB", what, size>>10), func(b *testing.B) {
+				b.SetBytes(int64(len(body)))
+				for b.Loop() {
+					ParseComment(body)
+				}
+			})
+		}
+	}
+}
+
 // seen lists the line numbers that an independent reader of Markdown shows as plain text of a paragraph at the
-// top level of the comment.
+// top level of the comment. It knows no tables: a line may be the head of one and is as visible there.
 func seen(body string) []int {
 	src := []byte(body)
-	doc := goldmark.New(goldmark.WithExtensions(extension.GFM, extension.Footnote)).Parser().Parse(text.NewReader(src))
+	doc := goldmark.New(goldmark.WithExtensions(extension.Strikethrough, extension.TaskList, extension.Linkify, extension.Footnote)).Parser().Parse(text.NewReader(src))
 	number := func(at int) int { return 1 + strings.Count(body[:at], "\n") }
 	var lines []int
 	for n := doc.FirstChild(); n != nil; n = n.NextSibling() {

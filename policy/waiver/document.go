@@ -79,8 +79,7 @@ type Place struct {
 // Asking is everything that a document is made of. The requester, the time and the pull request's head are those
 // of the facts.
 type Asking struct {
-	Command Command // of verb VerbWaive
-	Account name.Account
+	Command Command // of verb VerbWaive; its target names Finding
 	Repo    name.Repo
 	Finding Finding
 	Place   Place // its Head is filled in
@@ -97,6 +96,9 @@ func NewDocument(a Asking, facts Facts) (Document, error) {
 	if err := a.Command.Supported(); err != nil {
 		return Document{}, err
 	}
+	if t := a.Command.Target; t.Kind != FindingTarget || !strings.HasPrefix("NX-"+encoded("sha256:"+a.Finding.Fingerprint), t.ID) {
+		return Document{}, fmt.Errorf("waiver: %s is not the finding %s", quote(a.Finding.ID), quote(t.String()))
+	}
 	kind := a.Command.Kind
 	if kind == "" {
 		kind = a.Terms.Kind
@@ -106,7 +108,7 @@ func NewDocument(a Asking, facts Facts) (Document, error) {
 		return Document{}, err
 	}
 	d := Document{
-		Schema: SchemaName, Account: a.Account.String(), Repository: verdict.Repository{ID: a.Repo.ID, FullName: a.Repo.FullName},
+		Schema: SchemaName, Account: a.Repo.Account.String(), Repository: verdict.Repository{ID: a.Repo.ID, FullName: a.Repo.FullName},
 		Finding: a.Finding, Kind: kind, Reason: a.Command.Reason, Ticket: a.Command.Ticket, Control: a.Command.Control,
 		Scope: ScopeFinding, Until: end.Format(time.RFC3339), Requested: verdict.FormatTime(facts.Time),
 		Requester: facts.Actor.Person, Asked: a.Place, Renews: a.Renews, Terms: a.Terms,
