@@ -595,7 +595,7 @@ func (c Command) String() string {
 	}
 	add("kind", string(c.Kind))
 	add("until", c.Until)
-	if c.Days > 0 {
+	if c.Days != 0 {
 		add("for", fmt.Sprintf("%dd", c.Days))
 	}
 	add("scope", string(c.Scope))
@@ -608,6 +608,10 @@ func (c Command) String() string {
 	add("reason", c.Reason)
 	return b.String()
 }
+
+// Check reads c back from its line. A command made from a form or from flags passes through here, so that one set of
+// rules holds for every surface; the result is in the form that Parse gives. Every error is a *Refusal.
+func (c Command) Check() (Command, error) { return Parse(c.String()) }
 
 // Supported is nil, or the *Refusal of a command that the grammar has and this version does not act on. Who can
 // tell which finding "here" means puts it in the target's place before asking.

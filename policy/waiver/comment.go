@@ -164,9 +164,9 @@ func (m *markdown) step(line string) {
 			}
 			m.unsure = true
 			m.inside(rest)
-			if !closesDetails(rest) {
-				m.line(rest)
-			}
+			open := m.details
+			m.line(rest)
+			m.details = max(open, m.details) // what it closes may not be what is open
 			return
 		case !wasBlank && !interrupts(rest):
 			m.unsure = true // it may continue a paragraph of the item
@@ -233,7 +233,7 @@ func (m *markdown) line(rest string) {
 	if rest[0] == '<' && len(rest) > 1 && (letter(rest[1]) || rest[1] == '/') {
 		m.html = true
 	}
-	if closesDetails(rest) {
+	if strings.EqualFold(strings.TrimRight(rest, " \t"), "</details>") {
 		m.details = max(0, m.details-1)
 		m.plain = false
 		return
@@ -245,14 +245,13 @@ func (m *markdown) line(rest string) {
 	}
 }
 
-func closesDetails(rest string) bool {
-	return strings.EqualFold(strings.TrimRight(rest, " \t"), "</details>")
-}
-
 // inside takes a line of a list item or a quotation. Whatever it opens ends with the container, except raw HTML
 // that begins a block: that reaches the page as it is and may swallow what follows.
 func (m *markdown) inside(rest string) {
 	m.plain = false
+	if m.html {
+		m.tags(rest, true) // it may be a line of that block
+	}
 	rest = contentOf(rest)
 	if len(rest) < 2 || rest[0] != '<' || m.lost {
 		return

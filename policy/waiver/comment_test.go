@@ -1,6 +1,7 @@
 package waiver
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,7 +10,9 @@ import (
 	"github.com/yuin/goldmark"
 	"github.com/yuin/goldmark/ast"
 	"github.com/yuin/goldmark/extension"
+	rendererhtml "github.com/yuin/goldmark/renderer/html"
 	"github.com/yuin/goldmark/text"
+	"golang.org/x/net/html"
 	"pgregory.net/rapid"
 )
 
@@ -93,6 +96,8 @@ func TestAbuse07AHiddenOrQuotedCommandDoesNotAct(t *testing.T) {
 		{"a comment after a comment", "<!-- a --> <!-- b\n\n" + approveIt, "3:misplaced"},
 		{"a link's title", "[a]: b \"\n" + approveIt + "\n\"", "2:misplaced"},
 		{"a code span over lines", "`\n" + approveIt + "\n`", "2:misplaced"},
+		{"HTML that may be in a list", "  - b\n  </details>\n~~~\n\n~~~\n" + approveIt, "6:misplaced"},
+		{"what seems a list in HTML", "  </details>\n- <details>\n\n" + approveIt, "4:misplaced"},
 		{"a footnote", "[^1]: x\n\n    z\n" + approveIt, "4:misplaced"},
 		{"HTML under a list", "1. ```\n<p>\n```\n```\n" + approveIt, "5:misplaced"},
 		{"a fence below a list", "1. ```\n > q\n   ~~~\n~~~\n~~~\n\n" + approveIt, "7:misplaced"},
@@ -250,6 +255,64 @@ func checkAgainstGoldmark(t interface{ Errorf(string, ...any) }, body string) {
 			t.Errorf("line %d of %q acts, but is no plain text to another reader", l.Number, body)
 		}
 	}
+}
+
+// hiding are the elements in which a reader sees no command: nothing, code, or somebody else's words.
+var hiding = strings.Fields("details pre code samp kbd tt blockquote q li script style title textarea xmp iframe noembed noframes noscript plaintext select template svg math head")
+
+// TestWhatActsIsSeenOnThePage asks a Markdown renderer and an HTML parser, as a browser has one, whether every line
+// that acts is on the page, in the open. Raw HTML passes the renderer untouched: GitHub's sanitiser would only
+// remove from it.
+func TestWhatActsIsSeenOnThePage(t *testing.T) {
+	md := goldmark.New(
+		goldmark.WithExtensions(extension.GFM, extension.Footnote),
+		goldmark.WithRendererOptions(rendererhtml.WithUnsafe()))
+	pieces := slices.Concat(fragments, []string{
+		"<details>", "<details open>", "</details>", "<details", ">", "x <details>", "`<details>`", "`</details>`", "- <details>", "> <details>",
+		"  </details>", " <details>", "  <details>", "<summary>x</summary>", "<code>", "</code>", "<a title='", "'>", "<b", "<i title=\"`\">", "`<i",
+		"\\<details>", "# <details>", "# x <!--", "--!>", "<DETAILS>", "<blockquote>", "<String>", "<textarea>", "<p><details>", "</p></details>",
+		"<img src=x> <details>", "<b>`<details>`</b>", "<b>\\<details>",
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		lines := slices.Clone(rapid.SliceOfN(rapid.SampledFrom(pieces), 1, 12).Draw(t, "lines"))
+		for i, l := range lines {
+			if l == "/noxaudit list" { // each its own, to be found again
+				lines[i] = fmt.Sprintf("/noxaudit explain NX-0000%02d", i)
+			}
+		}
+		body := strings.Join(lines, "\n")
+		p := ParseComment(body)
+		if len(p.Lines) == 0 {
+			return
+		}
+		var page bytes.Buffer
+		if err := md.Convert([]byte(body), &page); err != nil {
+			t.Fatal(err)
+		}
+		doc, err := html.Parse(strings.NewReader("<!DOCTYPE html><body><div>" + page.String() + "</div>"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var open strings.Builder
+		var walk func(*html.Node)
+		walk = func(n *html.Node) {
+			if n.Type == html.ElementNode && slices.Contains(hiding, n.Data) {
+				return
+			}
+			if n.Type == html.TextNode {
+				open.WriteString(n.Data)
+			}
+			for c := n.FirstChild; c != nil; c = c.NextSibling {
+				walk(c)
+			}
+		}
+		walk(doc)
+		for _, l := range p.Lines {
+			if l.Refusal == nil && !strings.Contains(open.String(), l.Command.String()) {
+				t.Fatalf("line %d of %q acts, but is not seen in\n%s", l.Number, body, page.String())
+			}
+		}
+	})
 }
 
 func FuzzParseComment(f *testing.F) {

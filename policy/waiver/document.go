@@ -96,20 +96,24 @@ func NewDocument(a Asking, facts Facts) (Document, error) {
 	if err := a.Command.Supported(); err != nil {
 		return Document{}, err
 	}
-	if t := a.Command.Target; t.Kind != FindingTarget || !strings.HasPrefix("NX-"+encoded("sha256:"+a.Finding.Fingerprint), t.ID) {
+	c, err := a.Command.Check()
+	if err != nil {
+		return Document{}, err
+	}
+	if t := c.Target; t.Kind != FindingTarget || !strings.HasPrefix("NX-"+encoded("sha256:"+a.Finding.Fingerprint), t.ID) {
 		return Document{}, fmt.Errorf("waiver: %s is not the finding %s", quote(a.Finding.ID), quote(t.String()))
 	}
-	kind := a.Command.Kind
+	kind := c.Kind
 	if kind == "" {
 		kind = a.Terms.Kind
 	}
-	end, err := a.Terms.End(kind, a.Command.Until, a.Command.Days, facts.Time)
+	end, err := a.Terms.End(kind, c.Until, c.Days, facts.Time)
 	if err != nil {
 		return Document{}, err
 	}
 	d := Document{
 		Schema: SchemaName, Account: a.Repo.Account.String(), Repository: verdict.Repository{ID: a.Repo.ID, FullName: a.Repo.FullName},
-		Finding: a.Finding, Kind: kind, Reason: a.Command.Reason, Ticket: a.Command.Ticket, Control: a.Command.Control,
+		Finding: a.Finding, Kind: kind, Reason: c.Reason, Ticket: c.Ticket, Control: c.Control,
 		Scope: ScopeFinding, Until: end.Format(time.RFC3339), Requested: verdict.FormatTime(facts.Time),
 		Requester: facts.Actor.Person, Asked: a.Place, Renews: a.Renews, Terms: a.Terms,
 	}

@@ -478,6 +478,33 @@ func TestAbuse20TextsAreKeptRawAndRefusalsShowNothingHidden(t *testing.T) {
 	}
 }
 
+func TestFormsAndFlagsObeyTheRulesOfComments(t *testing.T) {
+	for want, change := range map[Code]func(*Command){
+		Characters:  func(c *Command) { c.Reason = "a reason of two lines,\nlong enough" },
+		TooLarge:    func(c *Command) { c.Ticket = strings.Repeat("x", MaxTicket+1) },
+		NoReason:    func(c *Command) { c.Reason = "" },
+		BadTerm:     func(c *Command) { c.Days = -1 },
+		BadArgument: func(c *Command) { c.Target.ID += " and more" },
+		BadValue:    func(c *Command) { c.Kind = "whatever" },
+		BadTarget:   func(c *Command) { c.Target.ID = "NX-1" },
+		NotYet:      func(c *Command) { c.Scope = ScopeRepo },
+	} {
+		c, err := Parse("/noxaudit waive NX-1W7GY3 " + why)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(&c)
+		if _, err := NewDocument(Asking{Command: c, Finding: Finding{Fingerprint: fingerprint}, Terms: DefaultTerms()}, facts(author)); code(err) != want {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+	for want, note := range map[Code]string{Characters: "seen\u200b", TooLarge: strings.Repeat("x", MaxNote+1)} {
+		if _, err := Apply(requested(t, author), Approve{Note: note}, facts(security)); code(err) != want {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+}
+
 func TestAbuse21ARevocationWinsOverALaterApproval(t *testing.T) {
 	w := requested(t, author)
 	r := must(t)(Apply(w, Revoke{Reason: "fixed in another way"}, facts(author)))
