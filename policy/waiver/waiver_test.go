@@ -561,6 +561,9 @@ func TestAWaiverEndsWithTheLastSecondOfItsLastDay(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	s := must(t)(Apply(w, Suspend{Edited, Comment, w.Document.Asked.Comment, time.Time{}}, later(facts(author), time.Hour)))
+	if _, err := Apply(s, Approve{}, with(facts(security), func(f *Facts) { f.Time = last.Add(1) })); code(err) != Ended {
+		t.Errorf("approved anew past its end: %v", err)
+	}
 	if e := must(t)(Apply(s, Expire{}, at(last.Add(1)))); e.State != Expired {
 		t.Errorf("%+v", e)
 	}
