@@ -80,6 +80,7 @@ type Place struct {
 // of the facts.
 type Asking struct {
 	Command Command // of verb VerbWaive; its target names Finding
+	Account name.Account
 	Repo    name.Repo
 	Finding Finding
 	Place   Place // its Head is filled in
@@ -101,7 +102,7 @@ func NewDocument(a Asking, facts Facts) (Document, error) {
 		return Document{}, err
 	}
 	if t := c.Target; t.Kind != FindingTarget || !strings.HasPrefix("NX-"+encoded("sha256:"+a.Finding.Fingerprint), t.ID) {
-		return Document{}, fmt.Errorf("waiver: %s is not the finding %s", quote(a.Finding.ID), quote(t.String()))
+		return Document{}, refuse(NotFound, "%s names no finding here; the nearest is %s.", t, quote(a.Finding.ID))
 	}
 	kind := c.Kind
 	if kind == "" {
@@ -112,7 +113,7 @@ func NewDocument(a Asking, facts Facts) (Document, error) {
 		return Document{}, err
 	}
 	d := Document{
-		Schema: SchemaName, Account: a.Repo.Account.String(), Repository: verdict.Repository{ID: a.Repo.ID, FullName: a.Repo.FullName},
+		Schema: SchemaName, Account: a.Account.String(), Repository: verdict.Repository{ID: a.Repo.ID, FullName: a.Repo.FullName},
 		Finding: a.Finding, Kind: kind, Reason: c.Reason, Ticket: c.Ticket, Control: c.Control,
 		Scope: ScopeFinding, Until: end.Format(time.RFC3339), Requested: verdict.FormatTime(facts.Time),
 		Requester: facts.Actor.Person, Asked: a.Place, Renews: a.Renews, Terms: a.Terms,

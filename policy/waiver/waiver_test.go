@@ -81,7 +81,7 @@ func ask(t testing.TB, line string, f Facts) (Document, error) {
 		t.Fatal(err)
 	}
 	return NewDocument(Asking{
-		Command: c, Repo: name.Repo{Account: account, ID: "42", FullName: "octo-org/payments"},
+		Command: c, Account: account, Repo: name.Repo{Account: account, ID: "42", FullName: "octo-org/payments"},
 		Finding: Finding{ID: "NX-" + encoded("sha256:" + fingerprint)[:8], Fingerprint: fingerprint, Content: "c1", Type: "secrets/aws", Severity: "high", Path: "src/a.go"},
 		Place:   f.Place, Terms: DefaultTerms(),
 	}, f)
@@ -699,11 +699,13 @@ func TestAStoredWaiverWhoseDocumentChangedIsRefused(t *testing.T) {
 }
 
 func TestAWaiverIsMadeOnlyForTheFindingThatWasNamed(t *testing.T) {
-	for _, line := range []string{"/noxaudit waive NX-7F3K2Q ", "/noxaudit explain NX-1W7GY3 #", "/noxaudit waive here "} {
-		c, _ := Parse(line + why)
-		f := facts(author)
-		if _, err := NewDocument(Asking{Command: c, Finding: Finding{ID: "NX-1W7GY3RF", Fingerprint: fingerprint}, Terms: DefaultTerms()}, f); err == nil {
-			t.Errorf("%s: accepted", line)
+	for line, want := range map[string]Code{"/noxaudit waive NX-7F3K2Q " + why: NotFound, "/noxaudit waive NX-1W7GY3RFZZ " + why: NotFound, "/noxaudit explain NX-1W7GY3": "", "/noxaudit waive here " + why: NotYet} {
+		c, err := Parse(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := NewDocument(Asking{Command: c, Finding: Finding{ID: "NX-1W7GY3RF", Fingerprint: fingerprint}, Terms: DefaultTerms()}, facts(author)); err == nil || code(err) != want {
+			t.Errorf("%s: %v", line, err)
 		}
 	}
 }
