@@ -55,6 +55,8 @@ type Change struct {
 	MergeGroup   *MergeGroup   // to create or change
 	Want         []Want        // heads whose generation is raised; in front of HeadCheck
 	HeadCheck    *HeadCheck    // what became of a head's check run
+
+	Sessions *SessionChange // people's sign-ins; only of the tenant name.Deployment
 }
 
 // Account is the tenant, as people call it.
@@ -187,6 +189,9 @@ func (c Change) check(account name.Account) error {
 		ids[e.ID] = true
 	}
 	if err := c.checkGitHub(key); err != nil {
+		return err
+	}
+	if err := c.checkSessions(account, key); err != nil {
 		return err
 	}
 	if a := c.Account; a != nil {
