@@ -56,6 +56,10 @@ type Change struct {
 	Want         []Want        // heads whose generation is raised; in front of HeadCheck
 	HeadCheck    *HeadCheck    // what became of a head's check run
 
+	// What people said.
+	Waivers []Waiver // to create or change, each from the version that it was computed from
+	Command *Command // a comment or review that commanded something, once
+
 	Sessions *SessionChange // people's sign-ins; only of the tenant name.Deployment
 }
 
