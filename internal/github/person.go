@@ -18,9 +18,10 @@ import (
 )
 
 const (
-	personPages    = 100 // of 100 repositories: what lies beyond in one account gives no rights
-	personInstalls = 500 // installations that one person reaches
-	personParallel = 8   // calls at a time for one person
+	personPages    = 100    // of 100 repositories: what lies beyond in one account gives no rights
+	personInstalls = 500    // installations that one person reaches
+	personParallel = 8      // calls at a time for one person
+	personRights   = 50_000 // repositories that one person administers, over all accounts
 )
 
 // Person is who a user token of this App belongs to, and which roles that person has where the App is installed and
@@ -76,8 +77,10 @@ func (r Rights) Person(ctx context.Context, token string) (access.Person, error)
 	if err := ask.Wait(); err != nil {
 		return access.Person{}, err
 	}
+	total := 0
 	for _, g := range grants {
-		if g.Role != access.Nobody && p.In(g.Account).Role == access.Nobody {
+		total += len(g.Repositories)
+		if g.Role != access.Nobody && p.In(g.Account).Role == access.Nobody && total <= personRights {
 			p.Grants = append(p.Grants, g)
 		}
 	}

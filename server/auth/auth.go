@@ -54,7 +54,7 @@ type Limits struct {
 	Fresh     time.Duration // what GitHub says a person may do is asked again after; 3 min
 	Grace     time.Duration // how long the last answer holds while GitHub cannot be asked; 15 min
 	SignIn    time.Duration // from the redirect to GitHub to the way back; 10 min
-	PerPerson int           // sessions of one person at a time, the oldest ends; 20
+	PerPerson int           // sessions of one person at a time, the oldest ends; 10, since GitHub drops the tokens of more
 }
 
 func (l Limits) withDefaults() Limits {
@@ -69,7 +69,7 @@ func (l Limits) withDefaults() Limits {
 		}
 	}
 	if l.PerPerson <= 0 {
-		l.PerPerson = 20
+		l.PerPerson = 10
 	}
 	return l
 }
@@ -102,10 +102,14 @@ type Auth struct {
 	mux     *http.ServeMux
 
 	asking singleflight.Group // by session
+	busy   chan struct{}      // sign-ins that are asking GitHub
 	failed memory             // sessions whose rights could not be asked for
 	used   memory             // sign-ins that came back
 	strangers
 }
+
+// signInsAtOnce bounds what strangers make this server ask of GitHub.
+const signInsAtOnce = 32
 
 // callTimeout bounds all that is asked of GitHub within one request.
 const callTimeout = 10 * time.Second
@@ -159,7 +163,7 @@ func New(o Options) (*Auth, error) {
 			// The client secret goes to GitHub's own address and nowhere else.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		cross: http.NewCrossOriginProtection(),
+		cross: http.NewCrossOriginProtection(), busy: make(chan struct{}, signInsAtOnce),
 	}
 	// Behind a proxy the Host header may be another one.
 	if err := a.cross.AddTrustedOrigin(base.String()); err != nil {
@@ -210,6 +214,15 @@ func (a *Auth) crossSite(w http.ResponseWriter, r *http.Request) bool {
 	a.opts.Pages(w, r, Page{Status: http.StatusForbidden, Title: "Sent by another site",
 		Sentence: "This request was sent by a page of another site, so nothing was done. Open noxaudit itself and try it there."})
 	return true
+}
+
+// Prune removes sessions that are over; every sign-in does so too. It is for a round that comes now and then.
+func (a *Auth) Prune(ctx context.Context) error {
+	for {
+		if n, err := a.home.PruneSessions(ctx, a.opts.Now(), pruneRows); err != nil || n < pruneRows {
+			return err
+		}
+	}
 }
 
 // Current is who makes a request.

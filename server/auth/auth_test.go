@@ -636,6 +636,7 @@ func TestWhileGitHubIsDownTheLastAnswerHoldsForAQuarterOfAnHour(t *testing.T) {
 		w.sim.Heal()
 		w.clock.pass(time.Minute)
 		w.wantIn(b, "ada") // the session was kept
+		w.wantNoSecret(w.log.String())
 	})
 }
 
@@ -867,6 +868,40 @@ func TestAnExchangeThatFailsOnTheWayCanBeBegunAgain(t *testing.T) {
 	w.sim.Inject(githubsim.Fault{Kind: githubsim.ErrorBefore, On: "oauth", Times: 1})
 	w.wantPage(b.SignIn("ada", "/"), 503, "you are not signed in")
 	w.wantPage(b.SignIn("ada", "/"), 200, "GET ada")
+}
+
+func TestNobodyIsSentToSignInBecauseTheDatabaseIsAway(t *testing.T) {
+	w := newWorld(t, dbtest.SQLite(t))
+	b, other := w.signedIn("ada"), w.browser()
+	back := other.Agree("bob", other.Begin("/"))
+	must(t, w.store.Close())
+	w.wantPage(b.Do("GET", "/page", nil), 503, "database")
+	w.wantPage(b.Do("POST", "/auth/logout", url.Values{}), 503, "database")
+	w.wantPage(other.Return(back), 503, "database")
+	if w.session(b) == "" {
+		t.Error("the cookie was taken away")
+	}
+	w.wantNoSecret(w.log.String())
+}
+
+// BenchmarkRequire is what every request of a signed-in person costs beyond its page.
+func BenchmarkRequire(b *testing.B) {
+	for name, dsn := range map[string]func(testing.TB) string{"sqlite": dbtest.SQLite, "postgres": dbtest.Postgres} {
+		b.Run(name, func(b *testing.B) {
+			w := newWorld(b, dsn(b))
+			cookie := &http.Cookie{Name: "noxaudit", Value: w.session(w.signedIn("bob"))}
+			page := w.auth.Require(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+			for b.Loop() {
+				r := httptest.NewRequest("GET", w.base+"/page", nil)
+				r.AddCookie(cookie)
+				rec := httptest.NewRecorder()
+				page.ServeHTTP(rec, r)
+				if rec.Code != 200 {
+					b.Fatal(rec.Code)
+				}
+			}
+		})
+	}
 }
 
 func TestSettingsThatCannotWorkAreRefused(t *testing.T) {

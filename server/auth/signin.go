@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -73,6 +74,12 @@ func (a *Auth) finish(w http.ResponseWriter, r *http.Request) (next string, err 
 		a.opts.Log.Warn().Str("error", word(code)).Msg("sign-in: GitHub sent a person back without a code")
 		return "", startAgain("GitHub could not sign you in: it sent you back without a code. Begin again; if it happens again, an operator finds GitHub's reason in the log.")
 	}
+	select {
+	case a.busy <- struct{}{}:
+		defer func() { <-a.busy }()
+	default:
+		return "", unreachable("Too many people sign in at this moment, so you are not signed in. Try again in a minute.").titled("Busy")
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), 2*callTimeout)
 	defer cancel()
 	credential, life, err := a.exchange(ctx, q.Get("code"), a.verifier(f))
@@ -110,6 +117,11 @@ func (a *Auth) exchange(ctx context.Context, code, verifier string) (credential 
 
 func unreachable(sentence string) *refusal {
 	return &refusal{Page: Page{Status: http.StatusServiceUnavailable, Title: "GitHub cannot be reached", Sentence: sentence, Link: "/auth/login", LinkText: "Sign in with GitHub"}}
+}
+
+func (r *refusal) titled(title string) *refusal {
+	r.Title = title
+	return r
 }
 
 // word is outside text fit for a log field: short, and letters, digits and a few signs only.
@@ -157,11 +169,17 @@ func (a *Auth) open(ctx context.Context, w http.ResponseWriter, r *http.Request,
 	if s.Sealed, err = a.seal(tok, s, credential); err != nil {
 		return err
 	}
-	if err := a.openOnce(ctx, r, s, p); err != nil {
-		if errors.Is(err, store.ErrDuplicate) {
-			return startAgain("This sign-in was finished before. Nothing happened; begin again.")
-		}
+	replaced, err := a.openOnce(ctx, r, s, p)
+	if errors.Is(err, store.ErrDuplicate) {
+		return startAgain("This sign-in was finished before. Nothing happened; begin again.")
+	}
+	if err != nil {
 		return err
+	}
+	if old, ok := parseToken(a.cookie(r, a.sessionCookie())); ok && replaced != nil {
+		if credential, err := a.unseal(old, *replaced); err == nil {
+			a.forget(ctx, credential)
+		}
 	}
 	a.setCookie(w, a.sessionCookie(), tok.String(), int(ends.Sub(now)/time.Second))
 	// What is over makes room at the latest when something new comes.
@@ -173,18 +191,21 @@ func (a *Auth) open(ctx context.Context, w http.ResponseWriter, r *http.Request,
 
 const pruneRows = 500
 
-// openOnce commits the new session, and the end of the browser's old one and of those that are too many.
-func (a *Auth) openOnce(ctx context.Context, r *http.Request, s store.Session, p access.Person) error {
+// openOnce commits the new session, and the end of the browser's old one, which it returns if there was one, and of
+// those that are too many.
+func (a *Auth) openOnce(ctx context.Context, r *http.Request, s store.Session, p access.Person) (replaced *store.Session, err error) {
 	for try := 0; ; try++ {
 		ends := map[string]ended{}
+		replaced = nil
 		if old, err := a.stored(ctx, r); err == nil {
 			ends[old.ID] = ended{old, "signed in again in the same browser"}
+			replaced = &old
 		} else if !errors.Is(err, store.ErrNotFound) {
-			return err
+			return nil, err
 		}
 		mine, err := a.home.SessionsOf(ctx, s.Person, s.Created)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for _, old := range mine[:max(0, len(mine)-a.limits.PerPerson+1)] {
 			if _, known := ends[old.ID]; !known {
@@ -193,14 +214,14 @@ func (a *Auth) openOnce(ctx context.Context, r *http.Request, s store.Session, p
 		}
 		n := a.note(s.Created, actor(p.ID, p.Login))
 		c := store.Change{Time: s.Created, Sessions: &store.SessionChange{Open: &s}}
-		for id, e := range ends {
+		for _, id := range slices.Sorted(maps.Keys(ends)) {
 			c.Sessions.End = append(c.Sessions.End, id)
-			n.ended(e.session, e.reason)
+			n.ended(ends[id].session, ends[id].reason)
 		}
 		n.opened(s, p)
 		err = a.commit(ctx, n, c)
-		if !errors.Is(err, store.ErrNotFound) || try == 3 {
-			return err // one that was to end has ended meanwhile: look again
+		if !errors.Is(err, store.ErrNotFound) || try == 3 { // one that was to end has ended meanwhile: look again
+			return replaced, err
 		}
 	}
 }
