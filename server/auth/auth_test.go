@@ -835,6 +835,21 @@ func TestOnePersonsSessionsAreBounded(t *testing.T) {
 	w.wantIn(all[4], "ada")
 }
 
+func TestNoHeaderChangesWherePeopleComeBackTo(t *testing.T) {
+	w := newWorld(t, dbtest.SQLite(t))
+	r := httptest.NewRequest("GET", "http://evil.example/auth/login?next=//evil.example", nil)
+	for _, h := range []string{"X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded", "X-Original-URL", "Origin", "Referer"} {
+		r.Header.Set(h, "evil.example")
+	}
+	rec := httptest.NewRecorder()
+	w.serve(rec, r)
+	to, err := rec.Result().Location()
+	must(t, err)
+	if to.Query().Get("redirect_uri") != w.base+"/auth/callback" || !strings.HasPrefix(to.String(), w.sim.BaseURL()+"/") || strings.Contains(to.String(), "evil") {
+		t.Errorf("%s", to)
+	}
+}
+
 func TestSessionsThatAreOverLeaveTheDatabase(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
 		rows := func() (n int) {
