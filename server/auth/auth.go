@@ -96,6 +96,7 @@ type Auth struct {
 	oauth   oauth2.Config
 	http    *http.Client
 	secure  bool   // cookies over https only
+	web     string // GitHub's origin
 	flowKey []byte // of cookies of sign-ins under way
 	home    *store.Tenant
 	cross   *http.CrossOriginProtection
@@ -153,7 +154,7 @@ func New(o Options) (*Auth, error) {
 		return nil, fmt.Errorf("sign-in: %w", err)
 	}
 	a := &Auth{
-		opts: o, limits: o.Limits.withDefaults(), secure: base.Scheme == "https", flowKey: key, home: o.Store.For(name.Deployment),
+		opts: o, limits: o.Limits.withDefaults(), secure: base.Scheme == "https", flowKey: key, home: o.Store.For(name.Deployment), web: web.Scheme + "://" + web.Host,
 		oauth: oauth2.Config{
 			ClientID: o.ClientID, ClientSecret: o.ClientSecret, RedirectURL: base.String() + "/auth/callback",
 			Endpoint: oauth2.Endpoint{AuthURL: web.String() + "/login/oauth/authorize", TokenURL: web.String() + "/login/oauth/access_token", AuthStyle: oauth2.AuthStyleInParams},
@@ -174,6 +175,10 @@ func New(o Options) (*Auth, error) {
 	a.mux.HandleFunc("GET /auth/callback", a.callback)
 	a.mux.HandleFunc("POST /auth/logout", a.logout)
 	a.mux.Handle("POST /auth/sessions/end", a.Require(http.HandlerFunc(a.end)))
+	a.mux.Handle("GET /auth/cli", a.Require(http.HandlerFunc(a.confirmCLI)))
+	a.mux.Handle("POST /auth/cli", a.Require(http.HandlerFunc(a.agreeCLI)))
+	a.mux.HandleFunc("POST /auth/cli/token", a.exchangeCLI)
+	a.mux.HandleFunc("POST /auth/cli/logout", a.endCLI)
 	return a, nil
 }
 
@@ -192,7 +197,7 @@ func (t asJSON) RoundTrip(r *http.Request) (*http.Response, error) {
 	return t.RoundTripper.RoundTrip(r)
 }
 
-// Handler serves /auth/login, /auth/callback, /auth/logout and /auth/sessions/end.
+// Handler serves /auth/login, /auth/callback, /auth/logout, /auth/sessions/end, and /auth/cli with what is below it.
 func (a *Auth) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()

@@ -147,7 +147,8 @@ func safeNext(s string) string {
 	if err != nil || u.Scheme != "" || u.Host != "" || u.User != nil || u.Opaque != "" || strings.HasPrefix(u.Path, "//") || strings.Contains(u.Path, "\\") {
 		return "/"
 	}
-	if u.Path == "/auth" || strings.HasPrefix(u.Path, "/auth/") {
+	// What asks before a command line is signed in may be come back to: a GET of it does nothing.
+	if u.Path == "/auth" || strings.HasPrefix(u.Path, "/auth/") && u.Path != "/auth/cli" {
 		return "/"
 	}
 	u.Fragment, u.RawFragment = "", ""

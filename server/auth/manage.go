@@ -20,7 +20,7 @@ type Session struct {
 	ID      string
 	Person  int64
 	Login   string
-	Agent   string // what the browser calls itself: of outside origin
+	Agent   string // what the browser calls itself, or "command line on HOST": of outside origin
 	Created time.Time
 	Seen    time.Time // used last, to about a minute
 	Until   time.Time // over at, unless used before

@@ -82,6 +82,11 @@ func (n *notes) opened(s store.Session, p access.Person) {
 	}
 }
 
+// agreed tells that a command line may fetch a session.
+func (n *notes) agreed(s store.Session) {
+	n.add(name.Deployment, "session.command_line_agreed", about(s), map[string]string{"login": s.Login})
+}
+
 func (n *notes) changed(s store.Session, was, is access.Person) {
 	content := allRoles(is)
 	content["login"] = is.Login

@@ -164,6 +164,12 @@ func (a *Auth) current(ctx context.Context, r *http.Request) (Current, error) {
 	if err != nil {
 		return Current{}, err
 	}
+	t, _ := parseToken(a.cookie(r, a.sessionCookie()))
+	return a.currentOf(ctx, t, s)
+}
+
+// currentOf is who the session of a token belongs to, if it holds.
+func (a *Auth) currentOf(ctx context.Context, t token, s store.Session) (Current, error) {
 	now := a.opts.Now()
 	if !now.Before(s.Until) || !now.Before(s.Ends) {
 		return Current{}, errNobody
@@ -173,7 +179,6 @@ func (a *Auth) current(ctx context.Context, r *http.Request) (Current, error) {
 		return Current{}, err
 	}
 	if age := now.Sub(s.Checked); age >= a.limits.Fresh || age < -time.Minute {
-		t, _ := parseToken(a.cookie(r, a.sessionCookie()))
 		// Several requests of one page ask once, and the answer does not depend on the one that came first.
 		v, err, _ := a.asking.Do(s.ID, func() (any, error) {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)

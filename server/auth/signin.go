@@ -23,6 +23,11 @@ func (a *Auth) login(w http.ResponseWriter, r *http.Request) {
 		a.refuse(w, r, err)
 		return
 	}
+	a.toGitHub(w, r, f)
+}
+
+// toGitHub begins a flow in this browser.
+func (a *Auth) toGitHub(w http.ResponseWriter, r *http.Request, f flow) {
 	under := append(a.flows(r), f)
 	a.keepFlows(w, under[max(0, len(under)-maxFlows):])
 	http.Redirect(w, r, a.oauth.AuthCodeURL(a.state(f), oauth2.S256ChallengeOption(a.verifier(f)), oauth2.SetAuthURLParam("allow_signup", "false")), http.StatusSeeOther)
@@ -86,11 +91,17 @@ func (a *Auth) finish(w http.ResponseWriter, r *http.Request) (next string, err 
 	if err != nil {
 		return "", err
 	}
-	if err := a.open(ctx, w, r, f, credential, life); err != nil {
+	next = f.next
+	if c, person, ok := decodeCLI(f.next); ok {
+		next, err = a.openCode(ctx, c, person, credential, life)
+	} else {
+		err = a.open(ctx, w, r, f, credential, life)
+	}
+	if err != nil {
 		a.forget(ctx, credential)
 		return "", err
 	}
-	return f.next, nil
+	return next, nil
 }
 
 // exchange turns a code into GitHub's token and how long it is good; 0 when it does not end.
@@ -137,25 +148,16 @@ func word(s string) string {
 
 // open makes the session of somebody whom GitHub vouched for, and sets its cookie. The browser's old session ends.
 func (a *Auth) open(ctx context.Context, w http.ResponseWriter, r *http.Request, f flow, credential string, life time.Duration) error {
-	p, err := a.opts.Rights.Person(ctx, credential)
-	switch {
-	case errors.Is(err, access.ErrSignInEnded):
-		return startAgain("GitHub gave a sign-in and took it back at once. Begin again.")
-	case err != nil:
-		a.opts.Log.Warn().Err(err).Msg("sign-in: what a person may do could not be found out")
-		return unreachable("GitHub could not say what you may do, so you are not signed in. Try again in a minute.")
-	case len(p.Grants) == 0:
-		return a.stranger(ctx, p)
+	p, err := a.personOf(ctx, credential)
+	if err != nil {
+		return err
 	}
 	tok, err := newToken(a.opts.Rand)
 	if err != nil {
 		return err
 	}
 	now := a.opts.Now()
-	ends := now.Add(a.limits.Absolute)
-	if life > 0 && now.Add(life).Before(ends) {
-		ends = now.Add(life)
-	}
+	ends := a.ends(now, life)
 	s := store.Session{
 		Hash: tok.hash(), Flow: a.flowID(f), Source: "github", Person: p.ID, Login: p.Login, Accounts: accounts(p), Agent: r.UserAgent(),
 		Created: now, Seen: now, Checked: now, Until: soonest(now.Add(a.limits.Idle), ends), Ends: ends,
@@ -189,6 +191,29 @@ func (a *Auth) open(ctx context.Context, w http.ResponseWriter, r *http.Request,
 	return nil
 }
 
+// ends is when a session that begins now is over, however much it is used.
+func (a *Auth) ends(now time.Time, life time.Duration) time.Time {
+	if life > 0 {
+		return soonest(now.Add(a.limits.Absolute), now.Add(life))
+	}
+	return now.Add(a.limits.Absolute)
+}
+
+// personOf is who GitHub vouches for, and a refusal for somebody without any role.
+func (a *Auth) personOf(ctx context.Context, credential string) (access.Person, error) {
+	p, err := a.opts.Rights.Person(ctx, credential)
+	switch {
+	case errors.Is(err, access.ErrSignInEnded):
+		return p, startAgain("GitHub gave a sign-in and took it back at once. Begin again.")
+	case err != nil:
+		a.opts.Log.Warn().Err(err).Msg("sign-in: what a person may do could not be found out")
+		return p, unreachable("GitHub could not say what you may do, so you are not signed in. Try again in a minute.")
+	case len(p.Grants) == 0:
+		return p, a.stranger(ctx, p)
+	}
+	return p, nil
+}
+
 const pruneRows = 500
 
 // openOnce commits the new session, and the end of the browser's old one, which it returns if there was one, and of
@@ -203,7 +228,7 @@ func (a *Auth) openOnce(ctx context.Context, r *http.Request, s store.Session, p
 		} else if !errors.Is(err, store.ErrNotFound) {
 			return nil, err
 		}
-		mine, err := a.home.SessionsOf(ctx, s.Person, s.Created)
+		mine, err := a.sessionsOf(ctx, s.Person)
 		if err != nil {
 			return nil, err
 		}
