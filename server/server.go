@@ -12,6 +12,7 @@ type Options struct {
 	Hooks http.Handler                    // webhooks; see internal/github
 	Ready func(ctx context.Context) error // nil error: the process can do its work now
 	Auth  http.Handler                    // /auth/…; see server/auth. nil: nobody can sign in
+	API   http.Handler                    // /api/v1/…; see server/api. nil: there is none
 }
 
 // readyTimeout bounds a readiness probe: a database that does not answer is not ready.
@@ -34,6 +35,9 @@ func Handler(o Options) http.Handler {
 	})
 	if o.Auth != nil {
 		mux.Handle("/auth/", o.Auth)
+	}
+	if o.API != nil {
+		mux.Handle("/api/", o.API)
 	}
 	return mux
 }

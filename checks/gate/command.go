@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/noxaudit/noxaudit/internal/name"
 	"github.com/noxaudit/noxaudit/internal/store"
@@ -82,4 +83,41 @@ func (g *Gate) ordered(ctx context.Context, o Order, people People) (Receipt, er
 		r.Heads = append(r.Heads, store.HeadKey{Account: o.Account, Repository: w.Repository, SHA: w.SHA})
 	}
 	return r, nil
+}
+
+// Waivers are the waivers of a repository, at most limit: those that are open, the ones asked for last first, or all
+// of them by id.
+func (g *Gate) Waivers(ctx context.Context, account name.Account, repository string, open bool, limit int) ([]waiver.Waiver, error) {
+	tenant := g.Store.For(account)
+	var rows []store.Waiver
+	var err error
+	if open {
+		rows, err = tenant.OpenWaivers(ctx, repository)
+	} else {
+		rows, err = tenant.WaiversByPrefix(ctx, repository, "W-", limit)
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := make([]waiver.Waiver, min(len(rows), limit))
+	for i := range out {
+		if out[i], err = readWaiver(rows[i]); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// Waiver is the one waiver of a repository that a target names, or a *waiver.Refusal that says what would be valid.
+func (g *Gate) Waiver(ctx context.Context, account name.Account, repository string, t waiver.Target) (waiver.Waiver, error) {
+	d := &hearing{g: g, tenant: g.Store.For(account), origin: Origin{Repo: name.Repo{Account: account, ID: repository}}}
+	row, err := d.waiverOf(ctx, t)
+	if err != nil {
+		return waiver.Waiver{}, err
+	}
+	w, err := readWaiver(row)
+	if err == nil && t.Digest != "" && !strings.HasPrefix(strings.TrimPrefix(w.Digest, "sha256:"), t.Digest) {
+		err = refusal(waiver.OtherDigest, "%s has another content than @%s: it is %s.", w.ID, t.Digest, w.Name())
+	}
+	return w, err
 }

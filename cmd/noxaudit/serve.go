@@ -23,6 +23,7 @@ import (
 	"github.com/noxaudit/noxaudit/internal/name"
 	"github.com/noxaudit/noxaudit/internal/store"
 	"github.com/noxaudit/noxaudit/server"
+	"github.com/noxaudit/noxaudit/server/api"
 	"github.com/noxaudit/noxaudit/server/auth"
 	"github.com/noxaudit/noxaudit/server/work"
 )
@@ -123,6 +124,7 @@ func (p *program) newService(ctx context.Context, o serviceOptions) (_ *service,
 			return nil, err
 		}
 		front.Auth = signIn.Handler()
+		front.API = api.New(api.Options{Who: signIn.Bearer, Gate: g, People: app, Wake: s.worker.Ordered, Log: s.log})
 	}
 	s.http = server.New(server.Handler(front))
 	if s.listen, err = net.Listen("tcp", p.config.Listen); err != nil {

@@ -45,6 +45,13 @@ type Config struct {
 	LedgerKeyFile     string // "" = made in DataDir, on SQLite only
 	Deployment        string // names this installation in the ledger's origin
 	Server
+	Client
+}
+
+// Client are the settings of commands that ask a server.
+type Client struct {
+	ServerURL string // "" = the one that was signed in to
+	Token     string // "" = that of "noxaudit login"
 }
 
 // Server are the settings of "noxaudit serve".
@@ -93,6 +100,10 @@ var Table = []Setting{
 		field: func(c *Config) *string { return &c.GitHubClientID }},
 	{Env: "NOXAUDIT_GITHUB_CLIENT_SECRET", Help: "serve: client secret of the GitHub App, for people's sign-in; a new one ends all sessions", Secret: true,
 		field: func(c *Config) *string { return &c.GitHubClientSecret }},
+	{Env: "NOXAUDIT_SERVER", Help: "waiver, login, logout: address of the noxaudit server (default: the one that was signed in to)",
+		field: func(c *Config) *string { return &c.ServerURL }, check: webURL},
+	{Env: "NOXAUDIT_TOKEN", Help: "waiver: token to ask the server with, instead of that of noxaudit login", Secret: true,
+		field: func(c *Config) *string { return &c.Token }},
 }
 
 // Sources are where Load looks. Flags holds the flags that were given, by flag name.

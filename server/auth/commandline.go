@@ -47,7 +47,7 @@ const (
 
 	codeFlow = "cli " // and the challenge: what one command line asked for makes one session
 	onHost   = "command line on "
-	maxHost   = 64
+	maxHost  = 64
 )
 
 // hashFor is what the store knows a token of another kind than a browser's by: no kind passes for another.

@@ -47,6 +47,7 @@ type Worker struct {
 	again chan struct{} // GitHub's lists have changed
 
 	arrived chan store.DeliveryKey
+	ordered chan []store.HeadKey
 }
 
 type deliveryArgs struct {
@@ -95,7 +96,7 @@ func Start(ctx context.Context, o Options) (*Worker, error) {
 	if o.Sweep <= 0 {
 		o.Sweep = 5 * time.Minute
 	}
-	w := &Worker{o: o, wake: make(chan struct{}, 1), again: make(chan struct{}, 1), arrived: make(chan store.DeliveryKey, 1024)}
+	w := &Worker{o: o, wake: make(chan struct{}, 1), again: make(chan struct{}, 1), arrived: make(chan store.DeliveryKey, 1024), ordered: make(chan []store.HeadKey, 256)}
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &deliveryWorker{w: w})
 	river.AddWorker(workers, &headWorker{w: w})
@@ -179,7 +180,17 @@ func (w *Worker) Delivered(key store.DeliveryKey) {
 	}
 }
 
-// jobs makes jobs of deliveries that arrive. GitHub does not wait for it: the delivery is durable already.
+// Ordered says that something was recorded that somebody ordered elsewhere than at GitHub, and that wants these heads
+// looked at. It does not wait.
+func (w *Worker) Ordered(heads []store.HeadKey) {
+	w.sequenceSoon()
+	select {
+	case w.ordered <- heads:
+	default: // the next look finds them
+	}
+}
+
+// jobs makes jobs of deliveries that arrive and of heads that are ordered. GitHub does not wait for it: the delivery is durable already.
 func (w *Worker) jobs(ctx context.Context) {
 	for {
 		select {
@@ -188,6 +199,10 @@ func (w *Worker) jobs(ctx context.Context) {
 		case key := <-w.arrived:
 			if err := w.queue.insert(ctx, deliveryArgs{key.Account.String(), key.GUID}); err != nil && ctx.Err() == nil {
 				w.o.Log.Warn().Err(err).Str("delivery", key.GUID).Msg("job")
+			}
+		case heads := <-w.ordered:
+			if err := w.wanted(ctx, heads); err != nil && ctx.Err() == nil {
+				w.o.Log.Warn().Err(err).Msg("job")
 			}
 		}
 	}
