@@ -21,9 +21,11 @@ func main() {
 			home = h + "/.local/share"
 		}
 	}
+	settings, _ := os.UserConfigDir() // none: signing in says so
+	hostname, _ := os.Hostname()
 	p := &program{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
-		environ: os.Environ(), home: home, now: time.Now, rand: rand.Reader,
+		environ: os.Environ(), home: home, now: time.Now, rand: rand.Reader, settings: settings, hostname: hostname, browse: browse,
 		columns: func() int {
 			w, _, err := term.GetSize(int(os.Stdout.Fd()))
 			if err != nil {

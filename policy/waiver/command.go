@@ -432,9 +432,9 @@ func (c *Command) set(key, value string) *Refusal {
 		}
 		c.Until = v
 	case "for":
-		d, ok := parseDays(v)
-		if !ok {
-			return refuse(BadTerm, "for=%s is no length of time. Write days or weeks, such as for=30d or for=4w.", quote(v))
+		d, err := ParseDays(v)
+		if err != nil {
+			return err.(*Refusal)
 		}
 		c.Days = d
 	case "sha":
@@ -572,6 +572,15 @@ func plainToken(w word) *Refusal {
 		return refuse(Quotes, `A quote stands inside %s. Put the whole value into quotes and write \" for a quote: key="…".`, quote(w.text()))
 	}
 	return nil
+}
+
+// ParseDays reads what for= takes, "30d" or "4w", as days. Every error is a *Refusal.
+func ParseDays(s string) (int, error) {
+	d, ok := parseDays(s)
+	if !ok {
+		return 0, refuse(BadTerm, "for=%s is no length of time. Write days or weeks, such as for=30d or for=4w.", quote(s))
+	}
+	return d, nil
 }
 
 // String is the canonical line of the command. Parse(c.String()) is c for every command that Parse returned.
