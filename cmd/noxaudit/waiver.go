@@ -160,10 +160,11 @@ func (p *program) printWaiver(w api.Waiver, repo string) {
 	line("finding", "%s %s %s %s", d.Finding.ID, d.Finding.Severity, d.Finding.Type, d.Finding.Path)
 	line("kind", "%s", d.Kind)
 	line("reason", "%s", d.Reason)
-	for what, value := range map[string]string{"ticket": d.Ticket, "control": d.Control} {
-		if value != "" {
-			line(what, "%s", value)
-		}
+	if d.Ticket != "" {
+		line("ticket", "%s", d.Ticket)
+	}
+	if d.Control != "" {
+		line("control", "%s", d.Control)
 	}
 	line("until", "%s", d.Until)
 	where := ""

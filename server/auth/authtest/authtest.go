@@ -4,10 +4,12 @@ package authtest
 
 import (
 	"context"
+	"html"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -147,4 +149,26 @@ func Text(res *http.Response) string {
 	text, _ := io.ReadAll(res.Body) // from memory
 	res.Body = io.NopCloser(strings.NewReader(string(text)))
 	return string(text)
+}
+
+var field = regexp.MustCompile(`name="(port|state|challenge|host)" value="([^"]*)"`)
+
+// CommandLine opens the address that a command line prints, in a browser that is signed in, and agrees, here and at
+// GitHub. It returns where the browser is sent in the end, on this machine, without going there.
+func (b *Browser) CommandLine(login, address string) string {
+	b.t.Helper()
+	res := b.Do("GET", strings.TrimPrefix(address, b.Base), nil)
+	form := url.Values{"answer": {"yes"}}
+	for _, m := range field.FindAllStringSubmatch(Text(res), -1) {
+		form.Set(m[1], html.UnescapeString(m[2]))
+	}
+	if res = b.Do("POST", "/auth/cli", form); res.StatusCode != http.StatusSeeOther {
+		b.t.Fatalf("agreeing to a command line: %d %s", res.StatusCode, Text(res))
+	}
+	to, err := res.Location()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	res = b.Do("GET", strings.TrimPrefix(b.Agree(login, to), b.Base), nil, "Sec-Fetch-Site", "cross-site")
+	return res.Header.Get("Location")
 }
