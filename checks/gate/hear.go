@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -129,10 +130,7 @@ func (g *Gate) effect(ctx context.Context, tenant *store.Tenant, c *store.Change
 	case ev.Pull != nil:
 		p := ev.Pull.Pull
 		content["pull"], content["head"] = p.Number, p.Head.String()
-		c.Pulls = append(c.Pulls, pullOf(repo, p))
-		if ev.Pull.Action != "closed" && p.Open {
-			want(c, repo, p.Head)
-		}
+		return g.described(ctx, tenant, c, repo, p, ev.Pull.Action == "reopened")
 	case ev.Push != nil:
 		return g.pushed(ctx, tenant, c, ev, content)
 	case ev.MergeGroup != nil:
@@ -147,6 +145,51 @@ func (g *Gate) effect(ctx context.Context, tenant *store.Tenant, c *store.Change
 		want(c, repo, ev.Rerun.Head)
 	case ev.Installation != nil:
 		return installed(c, ev.Installation, content)
+	}
+	return nil
+}
+
+// described takes in what a pull request is now. Its head is looked at while it is open; a head that it left behind, or
+// that it no longer asks for, is looked at again where somebody else has it too: what stood against it may be gone.
+//
+// GitHub's times are whole seconds, so two descriptions may be equally old. Then the later one to arrive stands, but
+// only one that is sure of it opens what was closed.
+func (g *Gate) described(ctx context.Context, tenant *store.Tenant, c *store.Change, repo string, p Pull, sure bool) error {
+	left := map[name.Commit]bool{}
+	if p.Open {
+		want(c, repo, p.Head)
+	} else {
+		left[p.Head] = true
+	}
+	known, err := tenant.Pull(ctx, repo, p.Number)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	if err == nil {
+		if known.Open && known.Head != p.Head {
+			left[known.Head] = true
+		}
+		if known.UpdatedAt.Truncate(time.Second).Equal(p.UpdatedAt.Truncate(time.Second)) {
+			p.UpdatedAt = known.UpdatedAt
+			if sure && p.Open && !known.Open {
+				p.UpdatedAt = known.UpdatedAt.Add(time.Microsecond)
+			}
+		}
+	}
+	c.Pulls = append(c.Pulls, pullOf(repo, p))
+	for head := range left {
+		pulls, err := tenant.PullsByHead(ctx, repo, head)
+		if err != nil {
+			return err
+		}
+		groups, err := tenant.MergeGroups(ctx, repo, head)
+		if err != nil {
+			return err
+		}
+		others := slices.ContainsFunc(pulls, func(o store.Pull) bool { return o.Number != p.Number })
+		if others || len(groups) > 0 {
+			want(c, repo, head)
+		}
 	}
 	return nil
 }
@@ -199,10 +242,26 @@ func (g *Gate) pushed(ctx context.Context, tenant *store.Tenant, c *store.Change
 	if err != nil {
 		return err
 	}
-	for _, pull := range open {
-		if "refs/heads/"+pull.BaseRef == p.Ref {
-			want(c, repo, pull.Head)
+	open = slices.DeleteFunc(open, func(pull store.Pull) bool { return "refs/heads/"+pull.BaseRef != p.Ref })
+	// More than one change holds are wanted before: hearing it again after a crash wants them twice, which costs a look.
+	for len(open) > store.MaxWants/2 {
+		at := g.Now()
+		part := store.Change{Time: at}
+		for _, pull := range open[:store.MaxWants/2] {
+			want(&part, repo, pull.Head)
 		}
+		open = open[store.MaxWants/2:]
+		err := g.entry(&part, at, tenant.Account(), "repository/"+repo+"/checks", "heads.wanted", ev.Sender, map[string]string{"repository": repo},
+			map[string]any{"ref": p.Ref, "after": p.After.String(), "heads": len(part.Want)})
+		if err != nil {
+			return err
+		}
+		if err := tenant.Commit(ctx, part); err != nil {
+			return err
+		}
+	}
+	for _, pull := range open {
+		want(c, repo, pull.Head)
 	}
 	return nil
 }

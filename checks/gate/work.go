@@ -52,6 +52,7 @@ type occasion struct {
 	baseRef string // where the base and the policies come from; "" when baseID is exact
 	baseID  name.Commit
 	adhoc   bool
+	unbased bool // the base is gone
 }
 
 // told is what was decided on one occasion.
@@ -89,7 +90,10 @@ func (g *Gate) generation(ctx context.Context, tenant *store.Tenant, key store.H
 		return err
 	}
 	if repo.Origin == nil || !repo.Origin.Covered || repo.Origin.Archived {
-		return g.finish(ctx, tenant, h, "check.skipped", map[string]any{"reason": "the App no longer covers the repository, or it is archived"}, store.HeadCheck{})
+		return g.finish(ctx, tenant, h, "check.skipped", map[string]any{"reason": "the App no longer covers the repository, or it is archived"}, store.HeadCheck{State: store.CheckInProgress})
+	}
+	if h.State == store.CheckCompleted && g.Now().Sub(h.Changed) > archived {
+		h.CheckID, h.Tried = 0, false // GitHub forgets such a run; another takes its place
 	}
 	origin := originOf(key.Account, repo)
 	occasions, err := g.occasions(ctx, tenant, key)
@@ -104,14 +108,14 @@ func (g *Gate) generation(ctx context.Context, tenant *store.Tenant, key store.H
 		check.DetailsURL = hub.Details(key.Account, key.Repository, key.SHA)
 	}
 	announced := g.announce(ctx, tenant, h, check, hub, len(occasions) > 0)
-	tolds, workErr := g.judgeAll(ctx, origin, key.SHA, occasions, hub)
+	tolds, moved, workErr := g.judgeAll(ctx, origin, key.SHA, occasions, hub)
 	// Whatever came of the audit, the announcement has to be waited for: its id is the run's.
 	a := <-announced
 	if a.id != 0 {
 		check.ID = a.id
 	}
 	if errors.Is(a.err, ErrGitHubGone) {
-		return g.finish(ctx, tenant, h, "check.refused", map[string]any{"reason": a.err.Error()}, store.HeadCheck{CheckID: check.ID, Tried: true})
+		return g.refused(ctx, tenant, h, check.ID, a.err)
 	}
 	if err := errors.Join(a.err, passing(ctx, workErr)); err != nil {
 		if check.ID != 0 && check.ID != h.CheckID {
@@ -119,7 +123,18 @@ func (g *Gate) generation(ctx context.Context, tenant *store.Tenant, key store.H
 				err = errors.Join(err, kept)
 			}
 		}
+		if a.err == nil && h.State != store.CheckCompleted && g.Now().Sub(h.Changed) > patience {
+			err = errors.Join(err, g.waiting(ctx, tenant, h, check, hub, err))
+		}
 		return err
+	}
+	if len(tolds) == 0 && workErr == nil {
+		if err := g.settle(ctx, tenant, key, h, moved); err != nil {
+			if check.ID != h.CheckID {
+				err = errors.Join(err, g.keepID(ctx, tenant, h, check.ID))
+			}
+			return err
+		}
 	}
 	if len(tolds) == 0 && workErr == nil && (check.ID == 0 || h.State == store.CheckCompleted) {
 		return g.finish(ctx, tenant, h, "check.skipped", map[string]any{"reason": "it is no longer the head of anything"}, store.HeadCheck{})
@@ -137,21 +152,99 @@ func (g *Gate) generation(ctx context.Context, tenant *store.Tenant, key store.H
 	id, err := hub.Publisher.Publish(ctx, check, h.Tried && check.ID == 0)
 	if err != nil {
 		if errors.Is(err, ErrGitHubGone) {
-			return g.finish(ctx, tenant, h, "check.refused", map[string]any{"reason": err.Error()}, store.HeadCheck{CheckID: id, Tried: true})
+			return g.refused(ctx, tenant, h, id, err)
 		}
 		return err
 	}
-	conclusion := "success"
-	if check.Blocked {
-		conclusion = "failure"
+	state := store.CheckCompleted
+	if len(tolds) == 0 {
+		state = store.CheckInProgress // if GitHub lists the head as an open one all the same, it is looked at again
 	}
 	var verdicts []string
 	for _, t := range tolds {
 		verdicts = append(verdicts, t.Digest)
 	}
 	return g.finish(ctx, tenant, h, "check.published",
-		map[string]any{"check": strconv.FormatInt(id, 10), "conclusion": conclusion, "title": check.Title, "verdicts": verdicts, "content": published},
-		store.HeadCheck{CheckID: id, Tried: true, State: store.CheckCompleted, Published: published})
+		map[string]any{"check": strconv.FormatInt(id, 10), "conclusion": conclusion(check), "title": check.Title, "verdicts": verdicts, "content": published},
+		store.HeadCheck{CheckID: id, Tried: true, State: state, Published: published})
+}
+
+func conclusion(c Check) string {
+	if c.Blocked {
+		return "failure"
+	}
+	return "success"
+}
+
+// refused ends a generation whose check GitHub does not take. What it shows is not what it should, so the head counts
+// as unfinished: once the App may write there again, Reconcile wants it looked at.
+func (g *Gate) refused(ctx context.Context, tenant *store.Tenant, h store.Head, id int64, why error) error {
+	return g.finish(ctx, tenant, h, "check.refused", map[string]any{"reason": why.Error()}, store.HeadCheck{CheckID: id, Tried: true, State: store.CheckInProgress})
+}
+
+// patience is how long a run stays in progress while its audit cannot be done.
+const patience = 5 * time.Minute
+
+// waiting tells on the run that the audit could not be done so far, and why: a run that stays in progress tells
+// nobody that something is wrong. The generation stays wanted, so that the next try replaces it.
+func (g *Gate) waiting(ctx context.Context, tenant *store.Tenant, h store.Head, check Check, hub Hub, why error) error {
+	if check.ID == 0 || errors.Is(why, store.ErrUnavailable) || errors.Is(ctx.Err(), context.Canceled) {
+		return nil
+	}
+	// The time for the work may be over; telling that it was not enough has a time of its own.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	check.Completed, check.Finished = true, g.Now()
+	delayed(&check, why)
+	published, err := checkDigest(check)
+	if err != nil {
+		return err
+	}
+	id, err := hub.Publisher.Publish(ctx, check, false)
+	if err != nil {
+		return err
+	}
+	return g.note(ctx, tenant, h, "check.published",
+		map[string]any{"check": strconv.FormatInt(id, 10), "conclusion": conclusion(check), "title": check.Title, "content": published},
+		store.HeadCheck{CheckID: id, Tried: true, State: store.CheckInProgress, Published: published})
+}
+
+// settling is how long a pull request's ref may lag behind what GitHub said of its head. If it has moved on instead,
+// the event about that ends the wait.
+const settling = time.Minute
+
+// settle finds out why a commit is not the head that it was said to be: for a while that is for time to tell, then
+// the ref is right, and its commit is the one to look at.
+func (g *Gate) settle(ctx context.Context, tenant *store.Tenant, key store.HeadKey, h store.Head, moved map[int]name.Commit) error {
+	still, err := tenant.PullsByHead(ctx, key.Repository, key.SHA)
+	if err != nil || len(still) == 0 {
+		return err
+	}
+	at := g.Now()
+	if at.Sub(h.Changed) < settling {
+		return fmt.Errorf("%w: its git service does not show %s as the head of pull request #%d yet", ErrGitHubUnavailable, key.SHA.Short(), still[0].Number)
+	}
+	c := store.Change{Time: at}
+	heads := map[string]string{}
+	for _, p := range still {
+		head, ok := moved[p.Number]
+		if !ok || len(c.Pulls) == store.MaxPulls {
+			continue
+		}
+		p.Head, p.UpdatedAt = head, p.UpdatedAt.Add(time.Microsecond) // whatever else GitHub says of it is newer by a second
+		c.Pulls = append(c.Pulls, p)
+		heads[strconv.Itoa(p.Number)] = head.String()
+		want(&c, key.Repository, head)
+	}
+	if len(c.Pulls) == 0 {
+		return nil
+	}
+	err = g.entry(&c, at, tenant.Account(), "repository/"+key.Repository+"/checks", "heads.found", ledger.Actor{Kind: "system", Name: "noxaudit"},
+		map[string]string{"repository": key.Repository, "head": key.SHA.String()}, map[string]any{"heads": heads})
+	if err != nil {
+		return err
+	}
+	return tenant.Commit(ctx, c)
 }
 
 // passing returns an error that another try may be without, and nil for one that stays.
@@ -251,8 +344,44 @@ func (g *Gate) occasions(ctx context.Context, tenant *store.Tenant, key store.He
 	return out, nil
 }
 
+// maxFetches is how often a damaged mirror is made anew for one look. One that is damaged each time is a reason to tell.
+const maxFetches = 3
+
 // judgeAll fetches once and judges the head on every occasion that still holds.
-func (g *Gate) judgeAll(ctx context.Context, origin Origin, sha name.Commit, occasions []occasion, hub Hub) ([]told, error) {
+// moved are the heads of pull requests that have another one by now.
+func (g *Gate) judgeAll(ctx context.Context, origin Origin, sha name.Commit, occasions []occasion, hub Hub) (tolds []told, moved map[int]name.Commit, err error) {
+	for fetches := 1; ; fetches++ {
+		moved = map[int]name.Commit{}
+		tolds, err = g.judgeFetched(ctx, origin, sha, occasions, hub, moved)
+		if fetches == maxFetches || !errors.Is(err, source.ErrCorrupt) && !errors.Is(err, source.ErrMissing) {
+			return tolds, moved, err
+		}
+	}
+}
+
+// judgeWithout judges on the occasions one by one, because a ref of one of them is gone: that one no longer holds, the
+// others do. Of a push it may be only the commit before that is gone, after a forced push.
+func (g *Gate) judgeWithout(ctx context.Context, origin Origin, sha name.Commit, occasions []occasion, hub Hub, moved map[int]name.Commit) ([]told, error) {
+	if len(occasions) == 1 {
+		o := occasions[0]
+		if o.baseID.IsZero() {
+			return nil, nil // a newer event tells what became of it
+		}
+		o.baseID, o.unbased = name.Commit{}, true
+		return g.judgeFetched(ctx, origin, sha, []occasion{o}, hub, moved)
+	}
+	var out []told
+	for i := range occasions {
+		tolds, err := g.judgeFetched(ctx, origin, sha, occasions[i:i+1], hub, moved)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, tolds...)
+	}
+	return out, nil
+}
+
+func (g *Gate) judgeFetched(ctx context.Context, origin Origin, sha name.Commit, occasions []occasion, hub Hub, moved map[int]name.Commit) ([]told, error) {
 	if len(occasions) == 0 {
 		return nil, nil
 	}
@@ -269,7 +398,7 @@ func (g *Gate) judgeAll(ctx context.Context, origin Origin, sha name.Commit, occ
 	}
 	lease, err := hub.Fetcher.Fetch(ctx, origin, refs...)
 	if errors.Is(err, ErrRefGone) {
-		return nil, nil // a newer event tells what became of it
+		return g.judgeWithout(ctx, origin, sha, occasions, hub, moved)
 	}
 	if err != nil {
 		return nil, err
@@ -282,12 +411,15 @@ func (g *Gate) judgeAll(ctx context.Context, origin Origin, sha name.Commit, occ
 			if err != nil {
 				return nil, err
 			}
+			if o.pull > 0 {
+				moved[o.pull] = head
+			}
 			continue
 		}
 		t, err := g.judgeOccasion(ctx, origin, sha, o, lease)
 		if errors.Is(err, source.ErrCorrupt) || errors.Is(err, source.ErrMissing) {
 			lease.Damaged()
-			return nil, fmt.Errorf("%w: the mirror is damaged and will be fetched anew: %w", ErrGitHubUnavailable, err)
+			return nil, err
 		}
 		if err != nil {
 			return nil, err
@@ -336,6 +468,9 @@ func (g *Gate) judgeOccasion(ctx context.Context, origin Origin, head name.Commi
 		}
 	}
 	t := &told{occasion: o}
+	if o.unbased {
+		t.notes = append(t.notes, "The commit that this is compared with is no longer at GitHub: everything counts as introduced, under the commit's own policies.")
+	}
 	if err := g.policiesOf(ctx, tenant, &req, from, t); err != nil {
 		return nil, err
 	}

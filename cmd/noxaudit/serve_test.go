@@ -33,6 +33,8 @@ type hub struct {
 	stop func() // ends the App
 
 	address string // where the App listens
+	options serviceOptions
+	install int64 // id of the installation
 }
 
 const (
@@ -49,7 +51,14 @@ func newHub(t testing.TB, urls ...string) *hub {
 // newHubOf is newHub with other files on the default branch.
 func newHubOf(t testing.TB, files githubsim.Files, urls ...string) *hub {
 	t.Helper()
-	sim, err := githubsim.New(githubsim.Options{Dir: filepath.Join(t.TempDir(), "github"), HookWorkers: 4, HourlyLimit: -1})
+	return newHubWith(t, files, time.Now, githubsim.Options{HookWorkers: 4, HourlyLimit: -1}, urls...)
+}
+
+// newHubWith is newHubOf with a clock that both sides share, and with other options of GitHub.
+func newHubWith(t testing.TB, files githubsim.Files, now func() time.Time, o githubsim.Options, urls ...string) *hub {
+	t.Helper()
+	o.Dir, o.Now = filepath.Join(t.TempDir(), "github"), now
+	sim, err := githubsim.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +66,7 @@ func newHubOf(t testing.TB, files githubsim.Files, urls ...string) *hub {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &hub{t: t, sim: sim}
+	h := &hub{t: t, sim: sim, options: serviceOptions{pace: github.Pace{Points: -1, Creates: -1, Parallel: -1}, look: 200 * time.Millisecond, quiet: true}}
 	t.Cleanup(func() {
 		h.stop()
 		sim.Close()
@@ -81,7 +90,7 @@ func newHubOf(t testing.TB, files githubsim.Files, urls ...string) *hub {
 	pem := filepath.Join(dir, "app.pem")
 	h.must(os.WriteFile(pem, h.app.PrivateKeyPEM, 0o600))
 	h.prog = &program{
-		stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard, now: time.Now, rand: rand.Reader, columns: func() int { return 0 },
+		stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard, now: now, rand: rand.Reader, columns: func() int { return 0 },
 		config: config.Config{DataDir: filepath.Join(dir, "data"), Deployment: "test", Server: config.Server{
 			Listen: "127.0.0.1:0", GitHubAPIURL: base + "/api/v3", GitHubWebURL: base, GitHubAppID: strconv.FormatInt(h.app.ID, 10),
 			GitHubPrivateKeyFile: pem, GitHubWebhookSecret: hookSecret,
@@ -95,7 +104,7 @@ func newHubOf(t testing.TB, files githubsim.Files, urls ...string) *hub {
 		}
 	}
 	h.start()
-	_, err = sim.InstallApp("ada", h.app.ID, "octo")
+	h.install, err = sim.InstallApp("ada", h.app.ID, "octo")
 	h.must(err)
 	return h
 }
@@ -127,7 +136,7 @@ func (h *hub) must(err error) {
 // start runs the App and points the webhooks at it.
 func (h *hub) start() {
 	h.t.Helper()
-	s, err := h.prog.newService(context.Background(), serviceOptions{pace: github.Pace{Points: -1, Creates: -1, Parallel: -1}, look: 200 * time.Millisecond, quiet: true})
+	s, err := h.prog.newService(context.Background(), h.options)
 	h.must(err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

@@ -150,7 +150,8 @@ func (w *writer) applyMergeGroup(ctx context.Context, p prepared) error {
 	_, err := w.exec(ctx, "merge group", `INSERT INTO merge_group (account, repository, head, head_ref, base, base_ref, active)
 		VALUES ($1, $2, $3, $4, $5, $6, $7)
 		ON CONFLICT (account, repository, head) DO UPDATE SET
-			head_ref = excluded.head_ref, base = excluded.base, base_ref = excluded.base_ref, active = excluded.active`,
+			head_ref = excluded.head_ref, base = excluded.base, base_ref = excluded.base_ref, active = excluded.active
+		WHERE excluded.base <> excluded.head OR merge_group.base = merge_group.head`,
 		g.Repository, g.Head.String(), clipped(g.HeadRef), g.Base.String(), g.BaseRef, g.Active)
 	return err
 }

@@ -97,7 +97,8 @@ type Pull struct {
 	UpdatedAt  time.Time // GitHub's
 }
 
-// MergeGroup is a group of the merge queue. The last description stands.
+// MergeGroup is a group of the merge queue, or the tip of a branch. The last description stands, but one whose base is
+// its own head (nobody knows what it came from) does not replace one that knows better.
 type MergeGroup struct {
 	Repository string
 	Head       name.Commit

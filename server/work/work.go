@@ -35,6 +35,10 @@ type Options struct {
 	Look      time.Duration // between looks for what was left behind; 0 = 2 s
 	Reconcile time.Duration // between rounds over GitHub's own lists; 0 = 1 h
 	Sweep     time.Duration // between looks at GitHub's deliveries; 0 = 5 min
+
+	// Pause is how long a job that failed for the attempt-th time waits for the next try; asked is what GitHub asked
+	// for, 0 for nothing. nil: what was asked for, at most 10 minutes, else 1, 2, 4 … seconds, at most a minute.
+	Pause func(attempt int, asked time.Duration) time.Duration
 }
 
 // Worker runs jobs. It is made by Start and ended by Stop.
@@ -84,6 +88,9 @@ func Start(ctx context.Context, o Options) (*Worker, error) {
 	}
 	if o.Sweep <= 0 {
 		o.Sweep = 5 * time.Minute
+	}
+	if o.Pause == nil {
+		o.Pause = Pause
 	}
 	w := &Worker{o: o, wake: make(chan struct{}, 1), again: make(chan struct{}, 1), arrived: make(chan store.DeliveryKey, 1024)}
 	workers := river.NewWorkers()
@@ -272,9 +279,12 @@ func (w *Worker) sequenceAll(ctx context.Context) error {
 	return err
 }
 
-// nextTry waits 1, 2, 4 … seconds, at most a minute: a check that is red or missing is somebody waiting.
-func nextTry(attempt int) time.Time {
-	return time.Now().Add(min(time.Second<<min(max(attempt-1, 0), 6), time.Minute))
+// Pause is the default of Options.Pause: a check that is red or missing is somebody waiting.
+func Pause(attempt int, asked time.Duration) time.Duration {
+	if asked > 0 {
+		return min(asked, 10*time.Minute)
+	}
+	return min(time.Second<<min(max(attempt-1, 0), 6), time.Minute)
 }
 
 type deliveryWorker struct {
@@ -284,7 +294,9 @@ type deliveryWorker struct {
 
 func (*deliveryWorker) Timeout(*river.Job[deliveryArgs]) time.Duration { return time.Minute }
 
-func (*deliveryWorker) NextRetry(j *river.Job[deliveryArgs]) time.Time { return nextTry(j.Attempt) }
+func (d *deliveryWorker) NextRetry(j *river.Job[deliveryArgs]) time.Time {
+	return time.Now().Add(d.w.o.Pause(j.Attempt, 0))
+}
 
 func (d *deliveryWorker) Work(ctx context.Context, j *river.Job[deliveryArgs]) error {
 	account, err := name.ParseAccount(j.Args.Account)
@@ -309,7 +321,9 @@ type headWorker struct {
 
 func (*headWorker) Timeout(*river.Job[headArgs]) time.Duration { return 30 * time.Minute }
 
-func (*headWorker) NextRetry(j *river.Job[headArgs]) time.Time { return nextTry(j.Attempt) }
+func (h *headWorker) NextRetry(j *river.Job[headArgs]) time.Time {
+	return time.Now().Add(h.w.o.Pause(j.Attempt, 0))
+}
 
 func (h *headWorker) Work(ctx context.Context, j *river.Job[headArgs]) error {
 	account, err := name.ParseAccount(j.Args.Account)
@@ -324,8 +338,8 @@ func (h *headWorker) Work(ctx context.Context, j *river.Job[headArgs]) error {
 	h.w.sequenceSoon()
 	var later interface{ RetryAt() time.Time }
 	if errors.As(err, &later) {
-		if d := time.Until(later.RetryAt()); d > 0 {
-			return river.JobSnooze(min(d, 10*time.Minute))
+		if d := later.RetryAt().Sub(h.w.o.Gate.Now()); d > 0 {
+			return river.JobSnooze(h.w.o.Pause(j.Attempt, d))
 		}
 	}
 	return err
