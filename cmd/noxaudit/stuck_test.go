@@ -1,23 +1,38 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	gotoken "go/token"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/noxaudit/noxaudit/checks/gate"
+	"github.com/noxaudit/noxaudit/internal/dbtest"
 	"github.com/noxaudit/noxaudit/internal/github"
 	"github.com/noxaudit/noxaudit/internal/githubsim"
+	"github.com/noxaudit/noxaudit/internal/store"
 	"github.com/noxaudit/noxaudit/ledger/sqllog"
+	"github.com/noxaudit/noxaudit/server/work"
 )
 
 // Every way in which a gate is known to get stuck, and the test that shows that this one does not. A line without a
@@ -60,6 +75,8 @@ var stuckList = []struct {
 	{line: "burst of 300 deliveries", tests: "TestABurstOf300DeliveriesIsTakenInAndWorkedOff"},
 	{line: "late check_suite.requested", tests: "TestAnEventThatComesTwiceOrLateChangesNothing"},
 	{line: "re-run button", tests: "TestTheRecheckButtonAndTheRerunLookAgain TestReRunningTheSuiteLooksAgain"},
+	{line: "git or the disk fails while the API answers", tests: "TestAnAuditThatCannotBeDoneSaysSoAndGoesOnTrying"},
+	{line: "a ref of one occasion is gone", tests: "TestARefThatIsGoneKeepsNothingElseFromBeingJudged"},
 	{line: "AI provider down", later: "no model is asked for anything yet"},
 
 	{line: "bad input: forged deliveries", tests: "TestAForgedWebhookIsRefused"},
@@ -127,10 +144,13 @@ func (h *hub) want(sha, conclusion string) githubsim.Check {
 	return h.wantThat(sha, conclusion, func(c githubsim.Check) bool { return c.Conclusion == conclusion })
 }
 
-// wantThat waits for the one finished run that is as it should be.
-func (h *hub) wantThat(sha, what string, ok func(githubsim.Check) bool) githubsim.Check {
+// wantThat waits for the one finished run that is as it should be. While it waits it does what is given.
+func (h *hub) wantThat(sha, what string, ok func(githubsim.Check) bool, meanwhile ...func()) githubsim.Check {
 	h.t.Helper()
 	for deadline := time.Now().Add(40 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		for _, do := range meanwhile {
+			do()
+		}
 		checks, err := h.sim.Checks(repoName, sha)
 		h.must(err)
 		if len(checks) == 1 && checks[0].Status == "completed" && checks[0].Name == github.CheckName && ok(checks[0]) {
@@ -456,9 +476,10 @@ func TestReorderedAndLateWebhooksEndWithTheNewestHead(t *testing.T) {
 	}
 	h.flush()
 	h.sim.Heal()
-	c.advance(2 * time.Minute) // whoever waits for a ref to settle has waited
 	for sha, conclusion := range want {
-		h.want(sha, conclusion)
+		h.wantThat(sha, conclusion, func(r githubsim.Check) bool { return r.Conclusion == conclusion }, func() {
+			c.advance(time.Second) // whoever waits for a ref to settle has waited soon
+		})
 	}
 }
 
@@ -621,4 +642,454 @@ func (h *hub) commitAt(branch string) string {
 	tip, err := exec.Command("git", "-C", repo.Dir, "rev-parse", "refs/heads/"+branch).Output()
 	h.must(err)
 	return strings.TrimSpace(string(tip))
+}
+
+func TestACheckThatGitHubForgotComesBackByItself(t *testing.T) {
+	c := &clock{}
+	h := newHubWith(t, standard, c.now, githubsim.Options{HookWorkers: 4, HourlyLimit: -1})
+	_, sha := h.pull("old", leaking("a.go"))
+	first := h.want(sha, "failure")
+	h.stop()
+	c.advance(420 * 24 * time.Hour) // GitHub has deleted it
+	if checks, err := h.sim.Checks(repoName, sha); err != nil || len(checks) != 0 {
+		t.Fatalf("%+v, %v", checks, err)
+	}
+	h.start()
+	if again := h.wantThat(sha, "blocked", blocked); again.ID == first.ID {
+		t.Errorf("%+v", again)
+	}
+	if lines := h.ledger("check.published"); len(lines) < 2 {
+		t.Errorf("the ledger tells of %d published checks", len(lines))
+	}
+}
+
+func TestACheckThatGitHubForgotComesBackOnAReRun(t *testing.T) {
+	c := &clock{}
+	h := newHubWith(t, standard, c.now, githubsim.Options{HookWorkers: 4, HourlyLimit: -1})
+	_, sha := h.pull("old", leaking("a.go"))
+	h.want(sha, "failure")
+	c.advance(420 * 24 * time.Hour)
+	h.must(h.sim.RerunSuite("ada", repoName, sha, h.app.ID))
+	h.wantThat(sha, "blocked", blocked)
+}
+
+func TestAReplayedDeliveryChangesNothing(t *testing.T) {
+	h := newHub(t)
+	number, sha := h.pull("again", leaking("a.go"))
+	h.want(sha, "failure")
+	fixed := h.push("again", "fix", githubsim.Files{"a.go": "package main\n"})
+	h.want(fixed, "success")
+	h.must(h.sim.ClosePull("ada", repoName, number))
+	h.flush()
+	old := h.want(sha, "failure")
+	// Once under its own id, which is known, and once under another, as somebody with the secret could.
+	for i, d := range h.sim.Deliveries() {
+		for _, guid := range []string{d.GUID, fmt.Sprintf("00000000-0000-4000-8000-%012d", i)} {
+			if code := h.post(guid, d.Event, d.Payload); code != http.StatusOK && code != http.StatusAccepted {
+				t.Errorf("%s: %d", d.Event, code)
+			}
+		}
+	}
+	// What it brought about is over when something later has been heard.
+	_, after := h.pull("after", leaking("b.go"))
+	h.want(after, "failure")
+	h.settled()
+	if c := h.want(fixed, "success"); c.HeadSHA != fixed {
+		t.Errorf("%+v", c)
+	}
+	if c := h.want(sha, "failure"); c.ID != old.ID {
+		t.Errorf("%+v", c)
+	}
+	received := map[string]int{}
+	for _, l := range h.ledger("delivery.received") {
+		received[l[strings.Index(l, `"delivery":`):][:60]]++
+	}
+	for guid, n := range received {
+		if n != 1 {
+			t.Errorf("%s was received %d times", guid, n)
+		}
+	}
+}
+
+// post sends a signed webhook and returns the answer's status.
+func (h *hub) post(guid, event string, body []byte) int {
+	h.t.Helper()
+	mac := hmac.New(sha256.New, []byte(hookSecret))
+	mac.Write(body)
+	r, err := http.NewRequest(http.MethodPost, "http://"+h.address+"/github/hooks", bytes.NewReader(body))
+	h.must(err)
+	for k, v := range map[string]string{
+		"Content-Type": "application/json", "X-GitHub-Delivery": guid, "X-GitHub-Event": event,
+		"X-Hub-Signature-256": "sha256=" + hex.EncodeToString(mac.Sum(nil)),
+	} {
+		r.Header.Set(k, v)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return 0 // it hung up before it had heard all
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode
+}
+
+func TestABodyOf25MegabytesIsTakenAndALargerOneRefused(t *testing.T) {
+	h := newHub(t)
+	h.stop()
+	_, sha := h.pull("large", leaking("a.go"))
+	h.flush()
+	h.start()
+	h.want(sha, "failure") // asked for again
+	var opened githubsim.Delivery
+	for _, d := range h.sim.Deliveries() {
+		if d.Event == "pull_request" {
+			opened = d
+		}
+	}
+	padded := func(size int) []byte {
+		head := `{"padding":"`
+		tail := `",` + string(opened.Payload[1:])
+		return []byte(head + strings.Repeat("x", size-len(head)-len(tail)) + tail)
+	}
+	const most = 25 << 20
+	before := h.want(sha, "failure")
+	if code := h.post("00000000-0000-4000-8000-000000000001", "pull_request", padded(most)); code != http.StatusOK {
+		t.Errorf("25 MB: %d", code)
+	}
+	h.changed(before)
+	if code := h.post("00000000-0000-4000-8000-000000000002", "pull_request", padded(most+1)); code != http.StatusRequestEntityTooLarge && code != 0 {
+		t.Errorf("more than 25 MB: %d", code)
+	}
+	_, after := h.pull("after", leaking("b.go"))
+	h.want(after, "failure")
+	for _, l := range h.ledger("delivery.received") {
+		if strings.Contains(l, "000000000002") {
+			t.Errorf("it was taken: %s", l)
+		}
+	}
+}
+
+func TestARestartWithAFullInboxWorksItOff(t *testing.T) {
+	eachStore(t, func(t *testing.T, h *hub) {
+		h.stop()
+		want := map[string]string{}
+		for i := range 30 {
+			files, conclusion := leaking(fmt.Sprintf("f%d.go", i)), "failure"
+			if i%3 == 0 {
+				files, conclusion = githubsim.Files{fmt.Sprintf("f%d.go", i): fmt.Sprintf("package main // %d\n", i)}, "success"
+			}
+			_, sha := h.pull(fmt.Sprint("b", i), files)
+			want[sha] = conclusion
+		}
+		h.flush()
+		// They were all answered with 200, and then the process ended: nobody has heard one of them.
+		ctx := context.Background()
+		rec, err := h.prog.openRecord(ctx, false)
+		h.must(err)
+		g := &gate.Gate{Store: rec.store, Now: time.Now, Rand: rand.Reader}
+		taken := 0
+		handler, err := github.NewHandler(github.HandlerOptions{Secret: hookSecret, Inbox: onlyStored{g}})
+		h.must(err)
+		for _, d := range h.sim.Deliveries() {
+			if d.Status == "OK" {
+				continue
+			}
+			mac := hmac.New(sha256.New, []byte(hookSecret))
+			mac.Write(d.Payload)
+			r := httptest.NewRequest(http.MethodPost, "/github/hooks", bytes.NewReader(d.Payload))
+			r.Header.Set("Content-Type", "application/json")
+			r.Header.Set("X-GitHub-Delivery", d.GUID)
+			r.Header.Set("X-GitHub-Event", d.Event)
+			r.Header.Set("X-Hub-Signature-256", "sha256="+hex.EncodeToString(mac.Sum(nil)))
+			w := httptest.NewRecorder()
+			if handler.ServeHTTP(w, r); w.Code == http.StatusOK {
+				taken++
+			}
+		}
+		rec.close()
+		if taken < 60 {
+			t.Fatalf("%d deliveries are in the inbox", taken)
+		}
+		h.start()
+		for sha, conclusion := range want {
+			h.want(sha, conclusion)
+		}
+	})
+}
+
+// onlyStored keeps deliveries and tells nobody.
+type onlyStored struct{ g *gate.Gate }
+
+func (o onlyStored) Receive(ctx context.Context, d github.Delivery) error {
+	return o.g.Receive(ctx, d.Account, store.Delivery{
+		GUID: d.GUID, Event: d.Event, Action: d.Action, Installation: d.Installation, Received: d.Received, Body: d.Body,
+	})
+}
+
+// hurried is a hub where the waits of both sides pass on a clock of their own.
+func hurried(t *testing.T, o githubsim.Options) (*hub, *clock) {
+	c := &clock{}
+	h := newHubWith(t, standard, c.now, o)
+	h.want(h.commitAt("main"), "success")
+	h.stop()
+	skip := func(d time.Duration) {
+		c.advance(d)
+		time.Sleep(time.Millisecond)
+	}
+	h.options.sleep = func(ctx context.Context, d time.Duration) error { skip(d); return ctx.Err() }
+	h.options.pause = func(attempt int, asked time.Duration) time.Duration {
+		skip(work.Pause(attempt, asked))
+		return 50 * time.Millisecond
+	}
+	h.start()
+	h.settled()
+	return h, c
+}
+
+func TestTenMinutesWithoutGitHubLoseNothing(t *testing.T) {
+	h, c := hurried(t, githubsim.Options{HookWorkers: 4, HourlyLimit: -1})
+	h.sim.Down(10 * time.Minute)
+	began := c.now()
+	want := map[string]string{}
+	for i := range 4 {
+		_, sha := h.pull(fmt.Sprint("b", i), leaking(fmt.Sprintf("f%d.go", i)))
+		want[sha] = "failure"
+		_, sha = h.pull(fmt.Sprint("c", i), githubsim.Files{fmt.Sprintf("f%d.go", i): "package main\n"})
+		want[sha] = "success"
+	}
+	for sha, conclusion := range want {
+		h.want(sha, conclusion)
+	}
+	if passed := c.now().Sub(began); passed < 10*time.Minute {
+		t.Errorf("only %v have passed", passed)
+	}
+}
+
+func TestAnHourWithoutRequestsLeftDelaysTheCheck(t *testing.T) {
+	h, c := hurried(t, githubsim.Options{HookWorkers: 4, HourlyLimit: 5000})
+	h.sim.Inject(githubsim.Fault{Kind: githubsim.PrimaryLimit, On: "POST /repos/{owner}/{repo}/check-runs", Times: 1})
+	began := c.now()
+	_, sha := h.pull("limited", leaking("a.go"))
+	h.want(sha, "failure")
+	if passed := c.now().Sub(began); passed < 10*time.Minute {
+		t.Errorf("only %v have passed: nobody waited for the hour to end", passed)
+	}
+}
+
+func TestAnAuditThatCannotBeDoneSaysSoAndGoesOnTrying(t *testing.T) {
+	h, _ := hurried(t, githubsim.Options{HookWorkers: 4, HourlyLimit: -1})
+	h.sim.Inject(githubsim.Fault{Kind: githubsim.ErrorBefore, On: "git"}) // the API answers, git does not
+	_, sha := h.pull("leak", leaking("a.go"))
+	h.wantThat(sha, "that it goes on", func(c githubsim.Check) bool {
+		return c.Conclusion == "failure" && c.Title == "Could not be evaluated yet"
+	})
+	h.sim.Heal()
+	h.wantThat(sha, "blocked", blocked)
+}
+
+// again makes a hub ask GitHub every second what it would otherwise ask every hour.
+func again(t *testing.T) *hub {
+	h := newHub(t)
+	h.want(h.commitAt("main"), "success")
+	h.stop()
+	h.options.reconcile = time.Second
+	h.start()
+	h.settled()
+	return h
+}
+
+func TestSuspendedDuringARunAndBack(t *testing.T) {
+	h := again(t)
+	_, before := h.pull("before", leaking("b.go"))
+	h.want(before, "failure")
+	h.slowGit()
+	_, sha := h.pull("leak", leaking("a.go"))
+	h.announced(sha)
+	h.must(h.sim.SuspendApp("ada", h.install, true))
+	h.sim.Heal()
+	_, unseen := h.pull("unseen", leaking("c.go")) // no webhook tells of it
+	h.flush()
+	h.must(h.sim.SuspendApp("ada", h.install, false))
+	for _, sha := range []string{before, sha, unseen} {
+		h.wantThat(sha, "blocked", blocked)
+	}
+}
+
+func TestUninstalledDuringARunAndInstalledAgain(t *testing.T) {
+	h := again(t)
+	h.slowGit()
+	_, sha := h.pull("leak", leaking("a.go"))
+	h.announced(sha)
+	h.must(h.sim.UninstallApp("ada", h.install))
+	h.sim.Heal()
+	_, unseen := h.pull("unseen", leaking("c.go"))
+	h.flush()
+	var err error
+	h.install, err = h.sim.InstallApp("ada", h.app.ID, "octo")
+	h.must(err)
+	for _, sha := range []string{sha, unseen} {
+		h.wantThat(sha, "blocked", blocked)
+	}
+}
+
+func TestArchivedDuringARunAndBack(t *testing.T) {
+	h := again(t)
+	h.slowGit()
+	_, sha := h.pull("leak", leaking("a.go"))
+	h.announced(sha)
+	h.must(h.sim.Archive("ada", repoName, true))
+	h.sim.Heal()
+	h.flush()
+	h.settled()
+	h.must(h.sim.Archive("ada", repoName, false))
+	h.wantThat(sha, "blocked", blocked)
+}
+
+func TestARevokedPermissionThatIsGrantedAgain(t *testing.T) {
+	full := map[string]string{"checks": "write", "contents": "read", "pull_requests": "write", "members": "read", "merge_queues": "read"}
+	events := []string{"push", "pull_request", "merge_group", "check_run", "check_suite", "repository"}
+	for _, gone := range []string{"checks", "contents"} {
+		t.Run(gone, func(t *testing.T) {
+			h := again(t)
+			_, before := h.pull("before", leaking("b.go"))
+			h.want(before, "failure")
+			h.slowGit()
+			_, sha := h.pull("leak", leaking("a.go"))
+			h.announced(sha)
+			less := maps.Clone(full)
+			delete(less, gone)
+			h.must(h.sim.SetPermissions("ada", h.install, less, events))
+			h.sim.Heal()
+			next := h.push("leak", "more", leaking("c.go")) // under the permissions that are left
+			h.flush()
+			h.settled()
+			h.must(h.sim.SetPermissions("ada", h.install, full, events))
+			h.wantThat(next, "blocked", func(c githubsim.Check) bool { return strings.HasPrefix(c.Title, "Blocked") })
+			h.wantThat(before, "blocked", blocked)
+			h.want(sha, "failure")
+		})
+	}
+}
+
+func TestARefThatIsGoneKeepsNothingElseFromBeingJudged(t *testing.T) {
+	h := newHub(t)
+	h.want(h.commitAt("main"), "success")
+	h.push("other", "other", githubsim.Files{"o.go": "package main\n"})
+	sha := h.push("leak", "change", leaking("a.go"))
+	h.open(githubsim.PullSpec{Title: "into other", Head: "leak", Base: "other"})
+	p := h.open(githubsim.PullSpec{Title: "into main", Head: "leak", Base: "main"})
+	c := h.wantThat(sha, "both", func(c githubsim.Check) bool {
+		return strings.Contains(c.Summary, "into other") && strings.Contains(c.Summary, "into main")
+	})
+	repo, err := h.sim.Repo(repoName)
+	h.must(err)
+	h.must(exec.Command("git", "-C", repo.Dir, "update-ref", "-d", "refs/heads/other").Run())
+	h.must(h.sim.SetDraft("ada", repoName, p.Number, true))
+	h.wantThat(sha, "a look at the one that is left", func(d githubsim.Check) bool { return d.Summary != c.Summary && blocked(d) })
+}
+
+func TestADatabaseThatGoesAwayLosesNothing(t *testing.T) {
+	dsn, log := dbtest.Postgres(t), dbtest.Postgres(t)
+	u, err := url.Parse(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &gap{server: u.Host}
+	u.Host = p.open(t)
+	t.Cleanup(p.cut)
+	h := newHub(t, u.String(), log)
+	h.want(h.commitAt("main"), "success")
+	h.stop()
+	h.options.sweep = time.Second
+	h.start()
+	h.slowGit()
+	_, during := h.pull("during", leaking("a.go"))
+	h.announced(during)
+	p.cut()
+	h.sim.Heal()
+	_, refused := h.pull("refused", leaking("b.go"))
+	fine, err := h.sim.Push("ada", repoName, "during", "fix", githubsim.Files{"a.go": "package main\n"})
+	h.must(err)
+	h.flush()
+	failed := 0
+	for _, d := range h.sim.Deliveries() {
+		if d.Status != "OK" {
+			failed++
+		}
+	}
+	if failed == 0 {
+		t.Error("webhooks were answered with 200 and no database")
+	}
+	p.resume(t)
+	h.want(refused, "failure")
+	h.want(fine, "success")
+	h.want(during, "failure")
+	if lines := h.ledger("check.published"); len(lines) < 4 {
+		t.Errorf("the ledger tells of %d published checks", len(lines))
+	}
+}
+
+// gap stands between the App and its database, and opens.
+type gap struct {
+	server, address string
+
+	mu    sync.Mutex
+	l     net.Listener
+	conns []net.Conn
+}
+
+func (p *gap) open(t *testing.T) string {
+	p.address = "127.0.0.1:0"
+	p.resume(t)
+	return p.address
+}
+
+func (p *gap) resume(t *testing.T) {
+	t.Helper()
+	l, err := net.Listen("tcp", p.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.l, p.address = l, l.Addr().String()
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", p.server)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			p.mu.Lock()
+			if p.l != l {
+				client.Close()
+				server.Close()
+			}
+			p.conns = append(p.conns, client, server)
+			p.mu.Unlock()
+			pipe := func(to, from net.Conn) {
+				_, _ = io.Copy(to, from)
+				to.Close()
+				from.Close()
+			}
+			go pipe(server, client)
+			go pipe(client, server)
+		}
+	}()
+}
+
+func (p *gap) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.l != nil {
+		p.l.Close()
+		p.l = nil
+	}
+	for _, c := range p.conns {
+		c.Close()
+	}
+	p.conns = nil
 }
