@@ -447,6 +447,18 @@ func TestHostileTextsOfAPullRequestAreKeptHarmless(t *testing.T) {
 	})
 }
 
+func TestABaseThatNobodyKnowsReplacesNoneThatIsKnown(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store, tenant *store.Tenant) {
+		for i, base := range []name.Commit{commit(1), commit(2), commit(1), commit(3)} {
+			g := store.MergeGroup{Repository: repo, Head: commit(1), HeadRef: "refs/heads/main", Base: base, BaseRef: "refs/heads/main", Active: true}
+			mustCommit(t, tenant, with(t, tenant, func(c *store.Change) { c.Repositories, c.MergeGroup = known(), &g }))
+			got, err := tenant.MergeGroups(t.Context(), repo, commit(1))
+			must(t, err)
+			wantEqual(t, got[0].Base, []name.Commit{commit(1), commit(2), commit(2), commit(3)}[i])
+		}
+	})
+}
+
 func TestAMergeGroupIsActiveUntilItIsDestroyed(t *testing.T) {
 	each(t, func(t *testing.T, s *store.Store, tenant *store.Tenant) {
 		g := store.MergeGroup{Repository: repo, Head: commit(1), HeadRef: "refs/heads/gh-readonly-queue/main/pr-7-x", Base: commit(2), BaseRef: "refs/heads/main", Active: true}
