@@ -143,6 +143,7 @@ func (g *Gate) effect(ctx context.Context, tenant *store.Tenant, c *store.Change
 	case ev.Rerun != nil:
 		content["head"] = ev.Rerun.Head.String()
 		want(c, repo, ev.Rerun.Head)
+		return anew(ctx, tenant, c, repo, ev.Rerun.Head)
 	case ev.Installation != nil:
 		return installed(c, ev.Installation, content)
 	}
@@ -162,7 +163,7 @@ func (g *Gate) described(ctx context.Context, tenant *store.Tenant, c *store.Cha
 		left[p.Head] = true
 	}
 	known, err := tenant.Pull(ctx, repo, p.Number)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
+	if unlessUnknown(err) != nil {
 		return err
 	}
 	if err == nil {
@@ -203,6 +204,30 @@ func want(c *store.Change, repo string, head name.Commit) {
 	if !head.IsZero() && len(c.Want) < store.MaxWants {
 		c.Want = append(c.Want, store.Want{Repository: repo, SHA: head})
 	}
+}
+
+// archived is how old a check run is when GitHub no longer takes it for a required one. It deletes it ten days later.
+const archived = 400 * 24 * time.Hour
+
+// anew asks for a run of its own, where the one that a wanted head has is archived.
+func anew(ctx context.Context, tenant *store.Tenant, c *store.Change, repo string, head name.Commit) error {
+	h, err := tenant.Head(ctx, repo, head)
+	if err != nil || c.Time.Sub(h.Changed) <= archived {
+		return unlessUnknown(err)
+	}
+	for i, w := range c.Want {
+		if w.Repository == repo && w.SHA == head {
+			c.Want[i].Anew = true
+		}
+	}
+	return nil
+}
+
+func unlessUnknown(err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 func repositoryOf(o Origin, covered bool) store.Repository {

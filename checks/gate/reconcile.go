@@ -99,6 +99,9 @@ func (g *Gate) reconcileRepository(ctx context.Context, forge Forge, fetcher Fet
 			if err := g.described(ctx, tenant, &c, o.Repo.ID, p, true); err != nil {
 				return nil, err
 			}
+			if err := anew(ctx, tenant, &c, o.Repo.ID, p.Head); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if err := g.closed(ctx, forge, tenant, o, before, pulls, &c); err != nil {
@@ -193,9 +196,6 @@ func (g *Gate) seed(ctx context.Context, tenant *store.Tenant, fetcher Fetcher, 
 	want(c, o.Repo.ID, tip)
 	return nil
 }
-
-// archived is how old a check run is when GitHub no longer takes it for a required one. It deletes it ten days later.
-const archived = 400 * 24 * time.Hour
 
 // lacksCheck reports whether an open head has no finished check run, or a forgotten one, and nobody at work on one.
 func lacksCheck(ctx context.Context, tenant *store.Tenant, repo string, head name.Commit, at time.Time) (bool, error) {

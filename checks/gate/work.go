@@ -92,9 +92,6 @@ func (g *Gate) generation(ctx context.Context, tenant *store.Tenant, key store.H
 	if repo.Origin == nil || !repo.Origin.Covered || repo.Origin.Archived {
 		return g.finish(ctx, tenant, h, "check.skipped", map[string]any{"reason": "the App no longer covers the repository, or it is archived"}, store.HeadCheck{State: store.CheckInProgress})
 	}
-	if h.State == store.CheckCompleted && g.Now().Sub(h.Changed) > archived {
-		h.CheckID, h.Tried = 0, false // GitHub forgets such a run; another takes its place
-	}
 	origin := originOf(key.Account, repo)
 	occasions, err := g.occasions(ctx, tenant, key)
 	if err != nil {

@@ -55,7 +55,7 @@ var stuckList = []struct {
 	{line: "deleted head branch", tests: "TestAHeadWhoseBranchIsGoneIsJudged"},
 	{line: "deleted head repository", tests: "TestAHeadWhoseForkIsGoneIsJudged"},
 	{line: "renamed default branch", tests: "TestARenamedDefaultBranchStopsNothing"},
-	{line: "archived check (> 400 days)", tests: "TestACheckThatGitHubForgotComesBackByItself TestACheckThatGitHubForgotComesBackOnAReRun"},
+	{line: "archived check (> 400 days)", tests: "TestAnArchivedCheckIsReplacedByAFreshOne TestACheckThatGitHubForgotComesBackByItself TestACheckThatGitHubForgotComesBackOnAReRun"},
 	{line: "webhook lost", tests: "TestALostWebhookIsFoundByAskingGitHub TestAWebhookThatWasNeverSentIsMadeUpFor"},
 	{line: "webhook delivered twice", tests: "TestAnEventThatComesTwiceOrLateChangesNothing TestAReplayedDeliveryChangesNothing"},
 	{line: "webhook reordered", tests: "TestReorderedAndLateWebhooksEndWithTheNewestHead"},
@@ -660,6 +660,27 @@ func TestACheckThatGitHubForgotComesBackByItself(t *testing.T) {
 	}
 	if lines := h.ledger("check.published"); len(lines) < 2 {
 		t.Errorf("the ledger tells of %d published checks", len(lines))
+	}
+}
+
+func TestAnArchivedCheckIsReplacedByAFreshOne(t *testing.T) {
+	c := &clock{}
+	h := newHubWith(t, standard, c.now, githubsim.Options{HookWorkers: 4, HourlyLimit: -1})
+	h.must(h.sim.Protect("ada", repoName, "main", &githubsim.Protection{Required: []githubsim.RequiredCheck{{Context: github.CheckName, AppID: h.app.ID}}}))
+	number, sha := h.pull("old", githubsim.Files{"a.go": "package main\n"})
+	first := h.want(sha, "success")
+	h.must(h.sim.MergeState(repoName, number))
+	h.stop()
+	c.advance(405 * 24 * time.Hour)
+	if h.sim.MergeState(repoName, number) == nil {
+		t.Fatal("GitHub still takes the archived run")
+	}
+	h.start()
+	h.until("that it can be merged", func() bool { return h.sim.MergeState(repoName, number) == nil })
+	checks, err := h.sim.Checks(repoName, sha)
+	h.must(err)
+	if len(checks) != 2 || checks[0].ID != first.ID || checks[1].Status != "completed" {
+		t.Errorf("%+v", checks)
 	}
 }
 

@@ -33,7 +33,7 @@ func (p *prepared) prepareGitHub() error {
 		})
 	}
 	for _, w := range p.Want {
-		p.heads = append(p.heads, headStep{repository: w.Repository, sha: w.SHA})
+		p.heads = append(p.heads, headStep{repository: w.Repository, sha: w.SHA, anew: w.Anew})
 	}
 	if h := p.HeadCheck; h != nil {
 		p.heads = append(p.heads, headStep{repository: h.Repository, sha: h.SHA, check: h})
@@ -62,6 +62,7 @@ func unlessEmpty(s string) any {
 type headStep struct {
 	repository string
 	sha        name.Commit
+	anew       bool
 	check      *HeadCheck
 }
 
@@ -161,8 +162,11 @@ func (w *writer) applyHeads(ctx context.Context, p prepared) error {
 		noun := "head " + h.repository + " " + h.sha.String()
 		if h.check == nil {
 			_, err := w.exec(ctx, noun, `INSERT INTO head (account, repository, sha, wanted, changed_at) VALUES ($1, $2, $3, 1, $4)
-				ON CONFLICT (account, repository, sha) DO UPDATE SET wanted = head.wanted + 1, changed_at = excluded.changed_at`,
-				h.repository, h.sha.String(), p.Time.UnixMicro())
+				ON CONFLICT (account, repository, sha) DO UPDATE SET wanted = head.wanted + 1, changed_at = excluded.changed_at,
+					check_id = CASE WHEN $5 THEN 0 ELSE head.check_id END,
+					check_tried = CASE WHEN $5 THEN FALSE ELSE head.check_tried END,
+					check_state = CASE WHEN $5 THEN '' ELSE head.check_state END`,
+				h.repository, h.sha.String(), p.Time.UnixMicro(), h.anew)
 			if err != nil {
 				return err
 			}

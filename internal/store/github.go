@@ -112,6 +112,7 @@ type MergeGroup struct {
 type Want struct {
 	Repository string
 	SHA        name.Commit
+	Anew       bool // the check run that is known no longer counts: another shall take its place
 }
 
 // The states of a check run; "" before the first attempt.

@@ -447,6 +447,30 @@ func TestHostileTextsOfAPullRequestAreKeptHarmless(t *testing.T) {
 	})
 }
 
+func TestAHeadThatIsWantedAnewHasNoRun(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store, tenant *store.Tenant) {
+		wanted := func(anew bool) store.Head {
+			t.Helper()
+			mustCommit(t, tenant, with(t, tenant, func(c *store.Change) {
+				c.Repositories, c.Want = known(), []store.Want{{Repository: repo, SHA: commit(1), Anew: anew}}
+			}))
+			h, err := tenant.Head(t.Context(), repo, commit(1))
+			must(t, err)
+			return h
+		}
+		wanted(true)
+		mustCommit(t, tenant, with(t, tenant, func(c *store.Change) {
+			c.HeadCheck = &store.HeadCheck{Repository: repo, SHA: commit(1), CheckID: 9, Tried: true, State: store.CheckCompleted, Done: 1}
+		}))
+		if h := wanted(false); h.CheckID != 9 || !h.Tried || h.State != store.CheckCompleted || h.Wanted != 2 {
+			t.Errorf("%+v", h)
+		}
+		if h := wanted(true); h.CheckID != 0 || h.Tried || h.State != "" || h.Wanted != 3 || h.Done != 1 {
+			t.Errorf("%+v", h)
+		}
+	})
+}
+
 func TestABaseThatNobodyKnowsReplacesNoneThatIsKnown(t *testing.T) {
 	each(t, func(t *testing.T, s *store.Store, tenant *store.Tenant) {
 		for i, base := range []name.Commit{commit(1), commit(2), commit(1), commit(3)} {
@@ -662,9 +686,9 @@ func TestARefusedChangeOfTheFrontWritesNothing(t *testing.T) {
 			{"a merge group of an unknown repository", store.ErrNotFound, func(c *store.Change) {
 				c.MergeGroup = &store.MergeGroup{Repository: "404", Head: commit(1), BaseRef: "refs/heads/main"}
 			}},
-			{"a wanted head twice", store.ErrInvalid, func(c *store.Change) { c.Want = []store.Want{{repo, commit(1)}, {repo, commit(1)}} }},
+			{"a wanted head twice", store.ErrInvalid, func(c *store.Change) { c.Want = []store.Want{{Repository: repo, SHA: commit(1)}, {Repository: repo, SHA: commit(1)}} }},
 			{"a wanted head without a commit", store.ErrInvalid, func(c *store.Change) { c.Want = []store.Want{{Repository: repo}} }},
-			{"a wanted head of an unknown repository", store.ErrNotFound, func(c *store.Change) { c.Want = []store.Want{{"404", commit(1)}} }},
+			{"a wanted head of an unknown repository", store.ErrNotFound, func(c *store.Change) { c.Want = []store.Want{{Repository: "404", SHA: commit(1)}} }},
 			{"a check without a commit", store.ErrInvalid, func(c *store.Change) { c.HeadCheck = &store.HeadCheck{Repository: repo} }},
 			{"a check in no state", store.ErrInvalid, func(c *store.Change) {
 				c.HeadCheck = &store.HeadCheck{Repository: repo, SHA: commit(1), State: "neutral"}
@@ -764,7 +788,7 @@ func TestAnotherAccountsFrontCannotBeReachedByItsIDs(t *testing.T) {
 				}))
 			},
 			"want": func() error {
-				return thief.Commit(ctx, with(t, thief, func(c *store.Change) { c.Want = []store.Want{{repo, commit(1)}} }))
+				return thief.Commit(ctx, with(t, thief, func(c *store.Change) { c.Want = []store.Want{{Repository: repo, SHA: commit(1)}} }))
 			},
 			"a pull": func() error {
 				return thief.Commit(ctx, with(t, thief, func(c *store.Change) { c.Pulls = []store.Pull{pull(1, now.Add(1))} }))
