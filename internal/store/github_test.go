@@ -686,7 +686,9 @@ func TestARefusedChangeOfTheFrontWritesNothing(t *testing.T) {
 			{"a merge group of an unknown repository", store.ErrNotFound, func(c *store.Change) {
 				c.MergeGroup = &store.MergeGroup{Repository: "404", Head: commit(1), BaseRef: "refs/heads/main"}
 			}},
-			{"a wanted head twice", store.ErrInvalid, func(c *store.Change) { c.Want = []store.Want{{Repository: repo, SHA: commit(1)}, {Repository: repo, SHA: commit(1)}} }},
+			{"a wanted head twice", store.ErrInvalid, func(c *store.Change) {
+				c.Want = []store.Want{{Repository: repo, SHA: commit(1)}, {Repository: repo, SHA: commit(1)}}
+			}},
 			{"a wanted head without a commit", store.ErrInvalid, func(c *store.Change) { c.Want = []store.Want{{Repository: repo}} }},
 			{"a wanted head of an unknown repository", store.ErrNotFound, func(c *store.Change) { c.Want = []store.Want{{Repository: "404", SHA: commit(1)}} }},
 			{"a check without a commit", store.ErrInvalid, func(c *store.Change) { c.HeadCheck = &store.HeadCheck{Repository: repo} }},
