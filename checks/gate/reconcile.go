@@ -96,7 +96,7 @@ func (g *Gate) reconcileRepository(ctx context.Context, forge Forge, fetcher Fet
 		// A finished check of the head is not enough: it may be another pull request's, or into another branch.
 		untold := !slices.ContainsFunc(before, func(b store.Pull) bool { return b.Number == p.Number && b.Head == p.Head && b.BaseRef == p.BaseRef })
 		if lacking || untold {
-			if err := g.described(ctx, tenant, &c, o.Repo.ID, p, true); err != nil {
+			if err := g.described(ctx, tenant, &c, pullOf(o.Repo.ID, p), true); err != nil {
 				return nil, err
 			}
 			if err := anew(ctx, tenant, &c, o.Repo.ID, p.Head); err != nil {
@@ -153,10 +153,8 @@ func (g *Gate) closed(ctx context.Context, forge Forge, tenant *store.Tenant, o 
 			break
 		}
 		// With the time that is known: a description that comes meanwhile is newer, and stands.
-		err := g.described(ctx, tenant, c, o.Repo.ID, Pull{
-			Number: b.Number, Head: b.Head, HeadRef: b.HeadRef, HeadRepo: b.HeadRepo, BaseRef: b.BaseRef, Base: b.Base,
-			Draft: b.Draft, Title: b.Title, AuthorID: b.AuthorID, Author: b.Author, UpdatedAt: b.UpdatedAt,
-		}, false)
+		b.Open = false
+		err := g.described(ctx, tenant, c, b, false)
 		if err != nil {
 			return err
 		}

@@ -39,6 +39,8 @@ var ErrRefGone = errors.New("the ref is gone")
 type Hub struct {
 	Publisher Publisher
 	Fetcher   Fetcher
+	People    People
+	Voice     Voice
 	Details   func(account name.Account, repository string, head name.Commit) string // the address of the page about a head; nil: none
 }
 
@@ -47,9 +49,10 @@ type occasion struct {
 	line    string // of the store
 	context verdict.Context
 	pull    int
-	label   string // for people: "pull request #7 into main"
-	ref     string // the ref that must point to the head
-	baseRef string // where the base and the policies come from; "" when baseID is exact
+	row     store.Pull // of a pull request
+	label   string     // for people: "pull request #7 into main"
+	ref     string     // the ref that must point to the head
+	baseRef string     // where the base and the policies come from; "" when baseID is exact
 	baseID  name.Commit
 	adhoc   bool
 	unbased bool // the base is gone
@@ -104,12 +107,26 @@ func (g *Gate) generation(ctx context.Context, tenant *store.Tenant, key store.H
 	if hub.Details != nil {
 		check.DetailsURL = hub.Details(key.Account, key.Repository, key.SHA)
 	}
-	announced := g.announce(ctx, tenant, h, check, hub, len(occasions) > 0)
-	tolds, moved, workErr := g.judgeAll(ctx, origin, key.SHA, occasions, hub)
-	// Whatever came of the audit, the announcement has to be waited for: its id is the run's.
-	a := <-announced
-	if a.id != 0 {
-		check.ID = a.id
+	var (
+		tolds   []told
+		moved   []store.Pull
+		workErr error
+		a       announcement
+		again   bool
+	)
+	if h.Done >= h.AuditWanted && h.State == store.CheckCompleted {
+		if tolds, again, err = g.rejudgeAll(ctx, origin, key.SHA, occasions); err != nil {
+			return err
+		}
+	}
+	if !again {
+		announced := g.announce(ctx, tenant, h, check, hub, len(occasions) > 0)
+		tolds, moved, workErr = g.judgeAll(ctx, origin, key.SHA, occasions, hub)
+		// Whatever came of the audit, the announcement has to be waited for: its id is the run's.
+		a = <-announced
+		if a.id != 0 {
+			check.ID = a.id
+		}
 	}
 	if errors.Is(a.err, ErrGitHubGone) {
 		return g.refused(ctx, tenant, h, check.ID, a.err)
@@ -125,15 +142,16 @@ func (g *Gate) generation(ctx context.Context, tenant *store.Tenant, key store.H
 		}
 		return err
 	}
-	if len(tolds) == 0 && workErr == nil {
-		if err := g.settle(ctx, tenant, key, h, moved); err != nil {
+	if workErr == nil && !again {
+		if err := g.settle(ctx, tenant, key, h, tolds, moved); err != nil {
 			if check.ID != h.CheckID {
 				err = errors.Join(err, g.keepID(ctx, tenant, h, check.ID))
 			}
 			return err
 		}
 	}
-	if len(tolds) == 0 && workErr == nil && (check.ID == 0 || h.State == store.CheckCompleted) {
+	// A run whose creation was tried may be there, with its answer lost: it is not left in progress.
+	if len(tolds) == 0 && workErr == nil && (check.ID == 0 && !h.Tried || h.State == store.CheckCompleted) {
 		return g.finish(ctx, tenant, h, "check.skipped", map[string]any{"reason": "it is no longer the head of anything"}, store.HeadCheck{})
 	}
 	check.Completed, check.Finished = true, g.Now()
@@ -208,40 +226,31 @@ func (g *Gate) waiting(ctx context.Context, tenant *store.Tenant, h store.Head, 
 
 // settling is how long a pull request's ref may lag behind what GitHub said of its head. If it has moved on instead,
 // the event about that ends the wait.
-const settling = time.Minute
+const settling = 10 * time.Second
 
 // settle finds out why a commit is not the head that it was said to be: for a while that is for time to tell, then
 // the ref is right, and its commit is the one to look at.
-func (g *Gate) settle(ctx context.Context, tenant *store.Tenant, key store.HeadKey, h store.Head, moved map[int]name.Commit) error {
-	still, err := tenant.PullsByHead(ctx, key.Repository, key.SHA)
-	if err != nil || len(still) == 0 {
-		return err
-	}
-	at := g.Now()
-	if at.Sub(h.Changed) < settling {
-		return fmt.Errorf("%w: its git service does not show %s as the head of pull request #%d yet", ErrGitHubUnavailable, key.SHA.Short(), still[0].Number)
-	}
-	c := store.Change{Time: at}
-	heads := map[string]string{}
-	for _, p := range still {
-		head, ok := moved[p.Number]
-		if !ok || len(c.Pulls) == store.MaxPulls {
-			continue
-		}
-		p.Head, p.UpdatedAt = head, p.UpdatedAt.Add(time.Microsecond) // whatever else GitHub says of it is newer by a second
-		c.Pulls = append(c.Pulls, p)
-		heads[strconv.Itoa(p.Number)] = head.String()
-		want(&c, key.Repository, head)
-	}
-	if len(c.Pulls) == 0 {
+func (g *Gate) settle(ctx context.Context, tenant *store.Tenant, key store.HeadKey, h store.Head, tolds []told, moved []store.Pull) error {
+	if len(tolds) > 0 && len(moved) == 0 {
 		return nil
 	}
-	err = g.entry(&c, at, tenant.Account(), "repository/"+key.Repository+"/checks", "heads.found", ledger.Actor{Kind: "system", Name: "noxaudit"},
-		map[string]string{"repository": key.Repository, "head": key.SHA.String()}, map[string]any{"heads": heads})
+	still, err := tenant.PullsByHead(ctx, key.Repository, key.SHA)
 	if err != nil {
 		return err
 	}
-	return tenant.Commit(ctx, c)
+	still = slices.DeleteFunc(still, func(p store.Pull) bool {
+		return slices.ContainsFunc(tolds, func(t told) bool { return t.pull == p.Number })
+	})
+	moved = slices.DeleteFunc(moved, func(m store.Pull) bool {
+		return !slices.ContainsFunc(still, func(p store.Pull) bool { return p.Number == m.Number })
+	})
+	switch {
+	case len(still) > 0 && g.Now().Sub(h.Changed) < settling:
+		return fmt.Errorf("%w: its git service does not show %s as the head of pull request #%d yet", ErrGitHubUnavailable, key.SHA.Short(), still[0].Number)
+	case len(moved) > 0:
+		return g.follow(ctx, tenant, h, moved)
+	}
+	return nil
 }
 
 // passing returns an error that another try may be without, and nil for one that stays.
@@ -279,6 +288,25 @@ func (g *Gate) announce(ctx context.Context, tenant *store.Tenant, h store.Head,
 		out <- announcement{id, err}
 	}()
 	return out
+}
+
+// follow brings pull requests up to date whose ref the fetch found at another commit than their description says:
+// two events of one second cannot be put in order by their time, and one may be lost.
+func (g *Gate) follow(ctx context.Context, tenant *store.Tenant, h store.Head, moved []store.Pull) error {
+	at := g.Now()
+	c := store.Change{Time: at, Pulls: moved}
+	numbers := map[string]string{}
+	for _, p := range moved {
+		want(&c, p.Repository, p.Head)
+		numbers[strconv.Itoa(p.Number)] = p.Head.String()
+	}
+	err := g.entry(&c, at, tenant.Account(), "repository/"+h.Repository+"/checks", "pull.moved", ledger.Actor{Kind: "system", Name: "noxaudit"},
+		map[string]string{"repository": h.Repository, "head": h.SHA.String()}, map[string]any{"heads": numbers})
+	if err != nil {
+		return err
+	}
+	_, err = retry(ctx, g, func() (struct{}, error) { return struct{}{}, tenant.Commit(ctx, c) })
+	return err
 }
 
 func (g *Gate) keepID(ctx context.Context, tenant *store.Tenant, h store.Head, id int64) error {
@@ -326,7 +354,7 @@ func (g *Gate) occasions(ctx context.Context, tenant *store.Tenant, key store.He
 	var out []occasion
 	for _, p := range pulls {
 		out = append(out, occasion{
-			line: "pull/" + strconv.Itoa(p.Number), context: verdict.PullRequest, pull: p.Number,
+			line: "pull/" + strconv.Itoa(p.Number), context: verdict.PullRequest, pull: p.Number, row: p,
 			label: fmt.Sprintf("pull request #%d into %s", p.Number, p.BaseRef),
 			ref:   fmt.Sprintf("refs/pull/%d/head", p.Number), baseRef: "refs/heads/" + p.BaseRef,
 		})
@@ -344,43 +372,42 @@ func (g *Gate) occasions(ctx context.Context, tenant *store.Tenant, key store.He
 // maxFetches is how often a damaged mirror is made anew for one look. One that is damaged each time is a reason to tell.
 const maxFetches = 3
 
-// judgeAll fetches once and judges the head on every occasion that still holds.
-// moved are the heads of pull requests that have another one by now.
-func (g *Gate) judgeAll(ctx context.Context, origin Origin, sha name.Commit, occasions []occasion, hub Hub) (tolds []told, moved map[int]name.Commit, err error) {
+// judgeAll fetches and judges the head on every occasion that still holds. moved are the pull requests whose head is
+// another one, as the fetch found it.
+func (g *Gate) judgeAll(ctx context.Context, origin Origin, sha name.Commit, occasions []occasion, hub Hub) (out []told, moved []store.Pull, err error) {
 	for fetches := 1; ; fetches++ {
-		moved = map[int]name.Commit{}
-		tolds, err = g.judgeFetched(ctx, origin, sha, occasions, hub, moved)
+		out, moved, err = g.judgeFetched(ctx, origin, sha, occasions, hub)
 		if fetches == maxFetches || !errors.Is(err, source.ErrCorrupt) && !errors.Is(err, source.ErrMissing) {
-			return tolds, moved, err
+			return out, moved, err
 		}
 	}
 }
 
 // judgeWithout judges on the occasions one by one, because a ref of one of them is gone: that one no longer holds, the
 // others do. Of a push it may be only the commit before that is gone, after a forced push.
-func (g *Gate) judgeWithout(ctx context.Context, origin Origin, sha name.Commit, occasions []occasion, hub Hub, moved map[int]name.Commit) ([]told, error) {
+func (g *Gate) judgeWithout(ctx context.Context, origin Origin, sha name.Commit, occasions []occasion, hub Hub) (out []told, moved []store.Pull, err error) {
 	if len(occasions) == 1 {
 		o := occasions[0]
 		if o.baseID.IsZero() {
-			return nil, nil // a newer event tells what became of it
+			return nil, nil, nil // a newer event tells what became of it
 		}
 		o.baseID, o.unbased = name.Commit{}, true
-		return g.judgeFetched(ctx, origin, sha, []occasion{o}, hub, moved)
+		return g.judgeFetched(ctx, origin, sha, []occasion{o}, hub)
 	}
-	var out []told
 	for i := range occasions {
-		tolds, err := g.judgeFetched(ctx, origin, sha, occasions[i:i+1], hub, moved)
+		tolds, others, err := g.judgeFetched(ctx, origin, sha, occasions[i:i+1], hub)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		out = append(out, tolds...)
+		out, moved = append(out, tolds...), append(moved, others...)
 	}
-	return out, nil
+	return out, moved, nil
 }
 
-func (g *Gate) judgeFetched(ctx context.Context, origin Origin, sha name.Commit, occasions []occasion, hub Hub, moved map[int]name.Commit) ([]told, error) {
+// judgeFetched is judgeAll with one fetch.
+func (g *Gate) judgeFetched(ctx context.Context, origin Origin, sha name.Commit, occasions []occasion, hub Hub) (out []told, moved []store.Pull, err error) {
 	if len(occasions) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	var refs []string
 	add := func(ref string) {
@@ -395,37 +422,37 @@ func (g *Gate) judgeFetched(ctx context.Context, origin Origin, sha name.Commit,
 	}
 	lease, err := hub.Fetcher.Fetch(ctx, origin, refs...)
 	if errors.Is(err, ErrRefGone) {
-		return g.judgeWithout(ctx, origin, sha, occasions, hub, moved)
+		return g.judgeWithout(ctx, origin, sha, occasions, hub)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer lease.Release()
-	var out []told
 	for _, o := range occasions {
 		// The fetch confirms the head: a ref that has moved on is judged on its own commit, never on this one.
 		if head, err := lease.Commit(o.ref); err != nil || head != sha {
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
-			if o.pull > 0 {
-				moved[o.pull] = head
+			if o.pull != 0 {
+				o.row.Head, o.row.Follows, o.row.Pusher = head, "", 0
+				moved = append(moved, o.row)
 			}
 			continue
 		}
 		t, err := g.judgeOccasion(ctx, origin, sha, o, lease)
 		if errors.Is(err, source.ErrCorrupt) || errors.Is(err, source.ErrMissing) {
 			lease.Damaged()
-			return nil, err
+			return nil, nil, err
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if t != nil {
 			out = append(out, *t)
 		}
 	}
-	return out, nil
+	return out, moved, nil
 }
 
 // maxOvertaken is how often a head is audited again because its line was recorded by somebody else.
@@ -474,6 +501,9 @@ func (g *Gate) judgeOccasion(ctx context.Context, origin Origin, head name.Commi
 	for attempt := 1; ; attempt++ {
 		at := g.Now()
 		if t.found, err = g.Audit(ctx, req); err != nil {
+			return nil, err
+		}
+		if req.Waivers, err = g.waiversFor(ctx, origin.Repo, t.found.Findings, at); err != nil {
 			return nil, err
 		}
 		if t.Judged, err = g.Judge(req, t.found.Report, at); err != nil {

@@ -264,7 +264,7 @@ func TestNewPoliciesAreHeldAgainstMoreHeadsThanOneChangeHolds(t *testing.T) {
 			e := Event{Sender: somebody, Push: &PushEvent{Ref: "refs/heads/main", After: parsed(t, strings.Repeat("ab", 20)), Paths: []string{PolicyPath}, PathsComplete: true}}
 			e.Origin = Origin{Installation: 3, Repo: name.Repo{Account: name.Local, ID: "5", FullName: "octo/pay"}, Owner: "octo", Name: "pay", DefaultBranch: "main"}
 			return e, nil
-		})
+		}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
