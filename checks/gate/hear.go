@@ -182,8 +182,9 @@ func (g *Gate) effect(ctx context.Context, tenant *store.Tenant, c *store.Change
 // described takes in what a pull request is now. Its head is looked at while it is open; a head that it left behind, or
 // that it no longer asks for, is looked at again where somebody else has it too: what stood against it may be gone.
 //
-// GitHub's times are whole seconds, so two descriptions may be equally old. Then only one that is sure of it opens what
-// was closed.
+// GitHub's times are whole seconds, so two descriptions may be equally old. One that is sure that it is open (it was
+// reopened, or GitHub lists it) stands against a closing of the same second, whichever comes first: taken for open
+// by mistake it is one look too many, taken for closed it has no check.
 func (g *Gate) described(ctx context.Context, tenant *store.Tenant, c *store.Change, p store.Pull, sure bool) error {
 	left := map[name.Commit]bool{}
 	if p.Open {
@@ -199,12 +200,12 @@ func (g *Gate) described(ctx context.Context, tenant *store.Tenant, c *store.Cha
 		if known.Open && known.Head != p.Head {
 			left[known.Head] = true
 		}
-		if known.UpdatedAt.Truncate(time.Second).Equal(p.UpdatedAt.Truncate(time.Second)) {
+		if p.Open && known.UpdatedAt.Truncate(time.Second).Equal(p.UpdatedAt.Truncate(time.Second)) {
 			p.UpdatedAt = known.UpdatedAt
-			if sure && p.Open && !known.Open {
-				p.UpdatedAt = known.UpdatedAt.Add(time.Microsecond)
-			}
 		}
+	}
+	if p.Open && sure {
+		p.UpdatedAt = p.UpdatedAt.Add(time.Microsecond)
 	}
 	c.Pulls = append(c.Pulls, p)
 	for head := range left {

@@ -94,7 +94,11 @@ func (g *Gate) reconcileRepository(ctx context.Context, forge Forge, fetcher Fet
 			return nil, err
 		}
 		// A finished check of the head is not enough: it may be another pull request's, or into another branch.
-		untold := !slices.ContainsFunc(before, func(b store.Pull) bool { return b.Number == p.Number && b.Head == p.Head && b.BaseRef == p.BaseRef })
+		known, err := tenant.Pull(ctx, o.Repo.ID, p.Number)
+		if unlessUnknown(err) != nil {
+			return nil, err
+		}
+		untold := err != nil || !known.Open || known.Head != p.Head || known.BaseRef != p.BaseRef
 		if lacking || untold {
 			if err := g.described(ctx, tenant, &c, pullOf(o.Repo.ID, p), true); err != nil {
 				return nil, err
