@@ -246,22 +246,29 @@ func TestAPullRequestThatLeaksAKeyTurnsRedAndItsFixGreen(t *testing.T) {
 		if _, err := h.sim.Merge("ada", repoName, number, false); err == nil {
 			t.Error("GitHub merged past the red check")
 		}
-		h.settled()
-		h.sim.ResetCalls()
-		fixed, err := h.sim.Push("ada", repoName, "leak", "fix", githubsim.Files{"config.go": "package main\n"})
-		h.must(err)
-		if c := h.check(fixed); c.Conclusion != "success" {
-			t.Fatalf("the fix: %s %s", c.Conclusion, c.Title)
-		}
-		h.settled()
-		var calls []string
-		for _, call := range h.sim.Calls() {
-			if !strings.HasPrefix(call.Route, "git") {
-				calls = append(calls, call.Route)
+		// A round that looks for what was lost may fall into one synchronize, but not into each of three.
+		var fewest []string
+		for i := range 3 {
+			h.settled()
+			h.sim.ResetCalls()
+			fixed, err := h.sim.Push("ada", repoName, "leak", "fix", githubsim.Files{"config.go": fmt.Sprintf("package main // %d\n", i)})
+			h.must(err)
+			if c := h.check(fixed); c.Conclusion != "success" {
+				t.Fatalf("the fix: %s %s", c.Conclusion, c.Title)
+			}
+			h.settled()
+			var calls []string
+			for _, call := range h.sim.Calls() {
+				if !strings.HasPrefix(call.Route, "git") {
+					calls = append(calls, call.Route)
+				}
+			}
+			if i == 0 || len(calls) < len(fewest) {
+				fewest = calls
 			}
 		}
-		if len(calls) != 2 {
-			t.Errorf("a steady synchronize took %d REST calls: %v", len(calls), calls)
+		if len(fewest) != 2 {
+			t.Errorf("a steady synchronize takes %d REST calls: %v", len(fewest), fewest)
 		}
 		if _, err := h.sim.Merge("ada", repoName, number, false); err != nil {
 			t.Errorf("GitHub does not merge the green one: %v", err)
