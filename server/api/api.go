@@ -132,7 +132,7 @@ var routes = []route{
 
 // New makes the API's handler.
 func New(o Options) http.Handler {
-	a := &api{Options: o, busy: make(chan struct{}, commandsAtOnce), rates: map[rateKey]*rate.Limiter{}}
+	a := &api{Options: o, busy: make(chan struct{}, commandsAtOnce), rates: newRates()}
 	mux := http.NewServeMux()
 	for _, r := range routes {
 		method, path, _ := strings.Cut(r.pattern, " ")
@@ -209,6 +209,8 @@ type tooOften struct {
 }
 
 func (t *tooOften) Unwrap() error { return t.Problem }
+
+func newRates() map[rateKey]*rate.Limiter { return map[rateKey]*rate.Limiter{} }
 
 func (a *api) limiter(k rateKey, now time.Time) *rate.Limiter {
 	a.mu.Lock()

@@ -312,7 +312,7 @@ func TestEverySignInAndItsEndIsRecordedWithoutASecret(t *testing.T) {
 // wantNoSecret fails when a text holds a token of a browser or of GitHub, or the App's secret.
 func (w *world) wantNoSecret(text string, more ...string) {
 	w.Helper()
-	for _, s := range append(more, "nxs_", "ghu_", w.app.ClientSecret) {
+	for _, s := range append(more, "nxs_", "nxc_", "nxo_", "ghu_", w.app.ClientSecret) {
 		if s != "" && strings.Contains(text, s) {
 			w.Errorf("a secret is told: %s in\n%s", s, text)
 		}

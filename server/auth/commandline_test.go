@@ -298,6 +298,13 @@ func TestOnlyThePersonOnThisServersPageCanAgree(t *testing.T) {
 	} else {
 		t.Errorf("%d", res.StatusCode)
 	}
+	// Who says no at GitHub: the command line waits no longer.
+	res = b.Do("POST", "/auth/cli", form)
+	to, _ = res.Location()
+	res = b.Do("GET", "/auth/callback?error=access_denied&state="+url.QueryEscape(to.Query().Get("state")), nil)
+	if back := res.Header.Get("Location"); back != "http://127.0.0.1:49152/?error=access_denied&state="+cliState {
+		t.Errorf("a no at GitHub leads to %q", back)
+	}
 	// A person who agreed at GitHub without having been asked here: the flow is not in that browser.
 	res = b.Do("POST", "/auth/cli", form)
 	to, _ = res.Location()

@@ -182,7 +182,7 @@ func (a *Auth) currentOf(ctx context.Context, t token, s store.Session) (Current
 		v, err, _ := a.asking.Do(s.ID, func() (any, error) {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 			defer cancel()
-			return a.askOnce(ctx, t)
+			return a.askOnce(ctx, t, s.Hash)
 		})
 		if err != nil {
 			return Current{}, err
@@ -210,8 +210,8 @@ func (a *Auth) fresh(s store.Session, now time.Time) bool {
 }
 
 // askOnce looks whether somebody else has asked, or ended the session, since it was read.
-func (a *Auth) askOnce(ctx context.Context, t token) (answer, error) {
-	s, err := a.home.Session(ctx, t.hash())
+func (a *Auth) askOnce(ctx context.Context, t token, hash string) (answer, error) {
+	s, err := a.home.Session(ctx, hash)
 	if errors.Is(err, store.ErrNotFound) {
 		return answer{}, errNobody
 	}

@@ -69,7 +69,10 @@ func (a *Auth) finish(w http.ResponseWriter, r *http.Request) (next string, err 
 	if a.used.add(a.flowID(f), now, f.issued.Add(a.limits.SignIn)) {
 		return "", startAgain("This sign-in was finished before. Nothing happened; begin again.")
 	}
+	cli, person, forCLI := decodeCLI(f.next)
 	switch code := q.Get("error"); {
+	case code == "access_denied" && forCLI:
+		return cli.back("error", code), nil
 	case code == "access_denied":
 		p := again
 		p.Status, p.Title = http.StatusForbidden, "Not signed in"
@@ -92,8 +95,8 @@ func (a *Auth) finish(w http.ResponseWriter, r *http.Request) (next string, err 
 		return "", err
 	}
 	next = f.next
-	if c, person, ok := decodeCLI(f.next); ok {
-		next, err = a.openCode(ctx, c, person, credential, life)
+	if forCLI {
+		next, err = a.openCode(ctx, cli, person, credential, life)
 	} else {
 		err = a.open(ctx, w, r, f, credential, life)
 	}
