@@ -31,6 +31,7 @@ type App struct {
 	ClientID      string
 	ClientSecret  string
 	PrivateKeyPEM []byte
+	CallbackURL   string // where the web flow may send people back to; "": none was set
 }
 
 type app struct {
@@ -42,6 +43,7 @@ type app struct {
 	events             []string
 	hookURL, secret    string
 	clientID, password string
+	callback           string
 	created            time.Time
 }
 

@@ -49,6 +49,7 @@ type (
 		Events                 []string
 		HookURL, Secret        string
 		ClientID, ClientSecret string
+		Callback               string
 		Created                time.Time
 	}
 	savedInstallation struct {
@@ -191,7 +192,7 @@ func (s *Server) flatten() savedState {
 	}
 	for _, a := range byID(s.apps) {
 		v.Apps = append(v.Apps, savedApp{a.id, a.owner.id, a.bot.id, a.name, a.slug, x509.MarshalPKCS1PublicKey(a.key), a.permissions, a.events,
-			a.hookURL, a.secret, a.clientID, a.password, a.created})
+			a.hookURL, a.secret, a.clientID, a.password, a.callback, a.created})
 	}
 	for _, i := range byID(s.installations) {
 		o := savedInstallation{i.id, i.app.id, i.account.id, i.all, nil, i.permissions, i.events, i.created, i.suspended, idOf(i.suspender)}
@@ -297,7 +298,7 @@ func (s *Server) unflatten(v savedState) error {
 			return fmt.Errorf("app %s: %w", o.Slug, err)
 		}
 		s.apps[o.ID] = &app{id: o.ID, owner: people[o.Owner], bot: people[o.Bot], name: o.Name, slug: o.Slug, key: key, permissions: o.Permissions, events: o.Events,
-			hookURL: o.HookURL, secret: o.Secret, clientID: o.ClientID, password: o.ClientSecret, created: o.Created}
+			hookURL: o.HookURL, secret: o.Secret, clientID: o.ClientID, password: o.ClientSecret, callback: o.Callback, created: o.Created}
 	}
 	for _, o := range v.Installations {
 		i := &installation{id: o.ID, app: s.apps[o.App], account: people[o.Account], all: o.All, repos: map[*repo]bool{}, permissions: o.Permissions, events: o.Events,
@@ -379,7 +380,7 @@ func (s *Server) FindApp(slug string) (App, error) {
 	defer s.lock()()
 	for _, a := range s.apps {
 		if a.slug == slug {
-			return App{ID: a.id, Slug: a.slug, Bot: a.bot.login, ClientID: a.clientID, ClientSecret: a.password}, nil
+			return App{ID: a.id, Slug: a.slug, Bot: a.bot.login, ClientID: a.clientID, ClientSecret: a.password, CallbackURL: a.callback}, nil
 		}
 	}
 	return App{}, fmt.Errorf("app %s: does not exist", slug)

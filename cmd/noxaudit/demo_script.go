@@ -1,0 +1,5 @@
+package main
+
+import "context"
+
+func (p *program) demoScript(ctx context.Context, o demoOptions) error { return nil }
