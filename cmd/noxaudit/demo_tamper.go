@@ -42,8 +42,8 @@ passed one, and puts the triggers back. "noxaudit ledger verify" then names the 
 
 // The lie that tampering tells.
 const (
-	truth = `"conclusion":"blocked"`
-	lie   = `"conclusion":"passed"`
+	truth = `"conclusion":"block"`
+	lie   = `"conclusion":"pass"`
 )
 
 // tamper changes one entry of a demo's ledger, or puts it back.
