@@ -59,6 +59,7 @@ type Pull struct {
 type PullEvent struct {
 	Action string // "opened", "synchronize", "reopened", "edited", "ready_for_review", "converted_to_draft", "closed"
 	Pull   Pull
+	Before name.Commit // of synchronize: the head before this one; zero where it is not told
 }
 
 // PushEvent is push.

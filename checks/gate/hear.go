@@ -129,7 +129,14 @@ func (g *Gate) effect(ctx context.Context, tenant *store.Tenant, c *store.Change
 	case ev.Pull != nil:
 		p := ev.Pull.Pull
 		content["pull"], content["head"] = p.Number, p.Head.String()
-		c.Pulls = append(c.Pulls, pullOf(repo, p))
+		row := pullOf(repo, p)
+		switch ev.Pull.Action { // who brought this head, and what it replaces
+		case "opened":
+			row.Follows, row.Pusher = store.FirstHead, personID(ev.Sender)
+		case "synchronize":
+			row.Follows, row.Pusher = ev.Pull.Before.String(), personID(ev.Sender)
+		}
+		c.Pulls = append(c.Pulls, row)
 		if ev.Pull.Action != "closed" && p.Open {
 			want(c, repo, p.Head)
 		}
@@ -149,6 +156,15 @@ func (g *Gate) effect(ctx context.Context, tenant *store.Tenant, c *store.Change
 		return installed(c, ev.Installation, content)
 	}
 	return nil
+}
+
+// personID is the numeric id of who did it; 0 when there is none.
+func personID(a ledger.Actor) int64 {
+	id, err := strconv.ParseInt(a.ID, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return id
 }
 
 func want(c *store.Change, repo string, head name.Commit) {

@@ -146,6 +146,7 @@ func asks(event, action string) bool {
 func pullEvent(w wireEvent, body []byte) (*gate.PullEvent, error) {
 	var p struct {
 		Pull    wirePull `json:"pull_request"`
+		Before  string   `json:"before"`
 		Changes struct {
 			Base *struct{} `json:"base"`
 		} `json:"changes"`
@@ -164,7 +165,13 @@ func pullEvent(w wireEvent, body []byte) (*gate.PullEvent, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &gate.PullEvent{Action: w.Action, Pull: pull}, nil
+	ev := &gate.PullEvent{Action: w.Action, Pull: pull}
+	if w.Action == "synchronize" && p.Before != "" {
+		if ev.Before, err = name.ParseCommit(p.Before); err != nil {
+			return nil, fmt.Errorf("the head before: %w", err)
+		}
+	}
+	return ev, nil
 }
 
 func (p wirePull) parse() (gate.Pull, error) {

@@ -196,6 +196,9 @@ const lookLimit = 500
 
 // look makes jobs of what has none: a webhook whose job was lost, a head that was wanted while its job ended.
 func (w *Worker) look(ctx context.Context) error {
+	if err := w.queue.free(ctx); err != nil {
+		return err
+	}
 	deliveries, err := w.o.Gate.Store.PendingDeliveries(ctx, w.o.Gate.Now().Add(-w.o.Look), lookLimit)
 	if err != nil {
 		return err
