@@ -39,6 +39,8 @@ var ErrRefGone = errors.New("the ref is gone")
 type Hub struct {
 	Publisher Publisher
 	Fetcher   Fetcher
+	People    People
+	Voice     Voice
 	Details   func(account name.Account, repository string, head name.Commit) string // the address of the page about a head; nil: none
 }
 
@@ -104,12 +106,26 @@ func (g *Gate) generation(ctx context.Context, tenant *store.Tenant, key store.H
 	if hub.Details != nil {
 		check.DetailsURL = hub.Details(key.Account, key.Repository, key.SHA)
 	}
-	announced := g.announce(ctx, tenant, h, check, hub, len(occasions) > 0)
-	tolds, moved, workErr := g.judgeAll(ctx, origin, key.SHA, occasions, hub)
-	// Whatever came of the audit, the announcement has to be waited for: its id is the run's.
-	a := <-announced
-	if a.id != 0 {
-		check.ID = a.id
+	var (
+		tolds   []told
+		moved   []store.Pull
+		workErr error
+		a       announcement
+		again   bool
+	)
+	if h.Done >= h.AuditWanted && h.State == store.CheckCompleted {
+		if tolds, again, err = g.rejudgeAll(ctx, origin, key.SHA, occasions); err != nil {
+			return err
+		}
+	}
+	if !again {
+		announced := g.announce(ctx, tenant, h, check, hub, len(occasions) > 0)
+		tolds, moved, workErr = g.judgeAll(ctx, origin, key.SHA, occasions, hub)
+		// Whatever came of the audit, the announcement has to be waited for: its id is the run's.
+		a = <-announced
+		if a.id != 0 {
+			check.ID = a.id
+		}
 	}
 	if errors.Is(a.err, ErrGitHubGone) {
 		return g.finish(ctx, tenant, h, "check.refused", map[string]any{"reason": a.err.Error()}, store.HeadCheck{CheckID: check.ID, Tried: true})
@@ -372,6 +388,9 @@ func (g *Gate) judgeOccasion(ctx context.Context, origin Origin, head name.Commi
 	for attempt := 1; ; attempt++ {
 		at := g.Now()
 		if t.found, err = g.Audit(ctx, req); err != nil {
+			return nil, err
+		}
+		if req.Waivers, err = g.waiversFor(ctx, origin.Repo, t.found.Findings, at); err != nil {
 			return nil, err
 		}
 		if t.Judged, err = g.Judge(req, t.found.Report, at); err != nil {

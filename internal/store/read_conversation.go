@@ -124,3 +124,10 @@ func (s *Store) DueWaivers(ctx context.Context, now time.Time, limit int) ([]Due
 	}, 1, `SELECT account, id FROM waiver WHERE due_at IS NOT NULL AND due_at <= $1 ORDER BY due_at, account, id LIMIT $2`, now.UnixMicro(), max(limit, 0))
 	return out, err
 }
+
+// WaiversByPrefix are the waivers of a repository whose id begins with prefix, at most limit, by id. A waiver's whole
+// id is a prefix of itself.
+func (t *Tenant) WaiversByPrefix(ctx context.Context, repository, prefix string, limit int) ([]Waiver, error) {
+	return t.waivers(ctx, `SELECT `+waiverColumns+` FROM waiver WHERE account = $1 AND repository = $2 AND id >= $3 AND id < $4 ORDER BY id LIMIT $5`,
+		repository, prefix, prefix+"~", max(limit, 0))
+}
