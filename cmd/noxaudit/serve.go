@@ -23,6 +23,7 @@ import (
 	"github.com/noxaudit/noxaudit/internal/name"
 	"github.com/noxaudit/noxaudit/internal/store"
 	"github.com/noxaudit/noxaudit/server"
+	"github.com/noxaudit/noxaudit/server/auth"
 	"github.com/noxaudit/noxaudit/server/work"
 )
 
@@ -111,7 +112,19 @@ func (p *program) newService(ctx context.Context, o serviceOptions) (_ *service,
 	if err != nil {
 		return nil, fmt.Errorf("NOXAUDIT_GITHUB_WEBHOOK_SECRET: %w", err)
 	}
-	s.http = server.New(server.Handler(server.Options{Hooks: hooks, Ready: s.record.store.Ping}))
+	front := server.Options{Hooks: hooks, Ready: s.record.store.Ping}
+	if p.config.GitHubClientID != "" || p.config.GitHubClientSecret != "" {
+		signIn, err := auth.New(auth.Options{
+			Store: s.record.store, Rights: app.Rights(p.config.GitHubClientID, p.config.GitHubClientSecret),
+			ClientID: p.config.GitHubClientID, ClientSecret: p.config.GitHubClientSecret, BaseURL: p.config.BaseURL, GitHubWebURL: p.config.GitHubWebURL,
+			Now: p.now, Rand: p.rand, Log: s.log,
+		})
+		if err != nil {
+			return nil, err
+		}
+		front.Auth = signIn.Handler()
+	}
+	s.http = server.New(server.Handler(front))
 	if s.listen, err = net.Listen("tcp", p.config.Listen); err != nil {
 		return nil, fmt.Errorf("NOXAUDIT_LISTEN: %w", err)
 	}

@@ -217,21 +217,10 @@ func (s *Server) Apps() []App {
 	defer s.lock()()
 	var all []App
 	for _, a := range byID(s.apps) {
-		all = append(all, App{ID: a.id, Slug: a.slug, Bot: a.bot.login, ClientID: a.clientID, ClientSecret: a.password, CallbackURL: a.callback})
+		all = append(all, App{ID: a.id, Slug: a.slug, Bot: a.bot.login, ClientID: a.clientID, ClientSecret: a.password, CallbackURLs: slices.Clone(a.callbacks)})
 	}
 	slices.SortFunc(all, func(a, b App) int { return strings.Compare(a.Slug, b.Slug) })
 	return all
-}
-
-// SetCallback says where the web flow of an App may send a person back to: this address, or one below it.
-func (s *Server) SetCallback(appID int64, url string) error {
-	defer s.lock()()
-	a := s.apps[appID]
-	if a == nil {
-		return fmt.Errorf("app %d: does not exist", appID)
-	}
-	a.callback = url
-	return nil
 }
 
 // Team is what people see of a team.

@@ -49,7 +49,8 @@ type (
 		Events                 []string
 		HookURL, Secret        string
 		ClientID, ClientSecret string
-		Callback               string
+		Callbacks              []string
+		UserTokensEnd          bool
 		Created                time.Time
 	}
 	savedInstallation struct {
@@ -64,6 +65,7 @@ type (
 	savedToken struct {
 		Value     string
 		User, App int64
+		Expires   time.Time
 	}
 	savedRepo struct {
 		ID, Owner, Parent                int64
@@ -192,7 +194,7 @@ func (s *Server) flatten() savedState {
 	}
 	for _, a := range byID(s.apps) {
 		v.Apps = append(v.Apps, savedApp{a.id, a.owner.id, a.bot.id, a.name, a.slug, x509.MarshalPKCS1PublicKey(a.key), a.permissions, a.events,
-			a.hookURL, a.secret, a.clientID, a.password, a.callback, a.created})
+			a.hookURL, a.secret, a.clientID, a.password, a.callbacks, a.userTokensEnd, a.created})
 	}
 	for _, i := range byID(s.installations) {
 		o := savedInstallation{i.id, i.app.id, i.account.id, i.all, nil, i.permissions, i.events, i.created, i.suspended, idOf(i.suspender)}
@@ -203,7 +205,7 @@ func (s *Server) flatten() savedState {
 	}
 	for _, t := range s.tokens {
 		if t.user != nil {
-			v.Tokens = append(v.Tokens, savedToken{t.value, t.user.id, t.app.id})
+			v.Tokens = append(v.Tokens, savedToken{t.value, t.user.id, t.app.id, t.expires})
 		}
 	}
 	for _, d := range s.deliveries {
@@ -298,7 +300,8 @@ func (s *Server) unflatten(v savedState) error {
 			return fmt.Errorf("app %s: %w", o.Slug, err)
 		}
 		s.apps[o.ID] = &app{id: o.ID, owner: people[o.Owner], bot: people[o.Bot], name: o.Name, slug: o.Slug, key: key, permissions: o.Permissions, events: o.Events,
-			hookURL: o.HookURL, secret: o.Secret, clientID: o.ClientID, password: o.ClientSecret, callback: o.Callback, created: o.Created}
+			hookURL: o.HookURL, secret: o.Secret, clientID: o.ClientID, password: o.ClientSecret,
+			callbacks: o.Callbacks, userTokensEnd: o.UserTokensEnd, created: o.Created}
 	}
 	for _, o := range v.Installations {
 		i := &installation{id: o.ID, app: s.apps[o.App], account: people[o.Account], all: o.All, repos: map[*repo]bool{}, permissions: o.Permissions, events: o.Events,
@@ -309,7 +312,7 @@ func (s *Server) unflatten(v savedState) error {
 		s.installations[i.id] = i
 	}
 	for _, o := range v.Tokens {
-		s.tokens[o.Value] = &token{value: o.Value, user: people[o.User], app: s.apps[o.App]}
+		s.tokens[o.Value] = &token{value: o.Value, user: people[o.User], app: s.apps[o.App], expires: o.Expires}
 	}
 	for _, o := range v.Deliveries {
 		s.deliveries = append(s.deliveries, &delivery{Delivery: o, app: s.apps[o.App]})
@@ -380,7 +383,7 @@ func (s *Server) FindApp(slug string) (App, error) {
 	defer s.lock()()
 	for _, a := range s.apps {
 		if a.slug == slug {
-			return App{ID: a.id, Slug: a.slug, Bot: a.bot.login, ClientID: a.clientID, ClientSecret: a.password, CallbackURL: a.callback}, nil
+			return App{ID: a.id, Slug: a.slug, Bot: a.bot.login, ClientID: a.clientID, ClientSecret: a.password, CallbackURLs: slices.Clone(a.callbacks)}, nil
 		}
 	}
 	return App{}, fmt.Errorf("app %s: does not exist", slug)

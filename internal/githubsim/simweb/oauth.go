@@ -3,44 +3,47 @@ package simweb
 import (
 	"net/http"
 	"net/url"
-	"strings"
+	"slices"
 
 	"github.com/noxaudit/noxaudit/internal/githubsim"
 )
 
 // wish is what an App asks of the web flow.
 type wish struct {
-	App                          githubsim.App
-	Client, Back, State          string
-	Challenge, Method, BackShown string
+	App   githubsim.App
+	Query map[string]string // the parameters, for the form to send along
+	Site  string            // where the visitor is sent afterwards
+	back  *url.URL
 }
 
-// asked reads and checks the web flow's parameters. Like GitHub it sends people back only to where the App's owner said,
-// or to a place below it.
+// asked reads the web flow's parameters. Like GitHub it sends people back only to where the App's owner said.
 func (w *web) asked(v *visit, q url.Values) (wish, error) {
-	a := wish{Client: q.Get("client_id"), Back: q.Get("redirect_uri"), State: q.Get("state"), Challenge: q.Get("code_challenge"), Method: q.Get("code_challenge_method")}
+	a := wish{Query: map[string]string{}}
+	for _, name := range []string{"client_id", "redirect_uri", "state", "code_challenge", "code_challenge_method"} {
+		if q.Has(name) {
+			a.Query[name] = q.Get(name)
+		}
+	}
 	for _, app := range v.sim.Apps() {
-		if app.ClientID == a.Client && a.Client != "" {
+		if app.ClientID == q.Get("client_id") {
 			a.App = app
 		}
 	}
 	if a.App.ID == 0 {
 		return a, refused{http.StatusNotFound, "No App has this client_id."}
 	}
-	if a.Back == "" {
-		a.Back = a.App.CallbackURL
+	to := q.Get("redirect_uri")
+	if to == "" && len(a.App.CallbackURLs) > 0 {
+		to = a.App.CallbackURLs[0]
 	}
-	back, err := url.Parse(a.Back)
-	home, homeErr := url.Parse(a.App.CallbackURL)
-	below := err == nil && homeErr == nil && a.App.CallbackURL != "" && back.User == nil && back.Scheme == home.Scheme && back.Host == home.Host &&
-		(back.Path == home.Path || strings.HasPrefix(back.Path, strings.TrimSuffix(home.Path, "/")+"/")) && !strings.Contains(back.Path, "..")
-	if !below {
+	back, err := url.Parse(to)
+	if err != nil || !slices.Contains(a.App.CallbackURLs, to) {
 		return a, refused{http.StatusUnprocessableEntity, "The redirect_uri is not associated with this application."}
 	}
-	if a.Challenge != "" && a.Method != "S256" {
+	if q.Get("code_challenge") != "" && q.Get("code_challenge_method") != "S256" {
 		return a, refused{http.StatusUnprocessableEntity, "Only S256 code challenges are taken."}
 	}
-	a.BackShown = back.Scheme + "://" + back.Host
+	a.back, a.Site = back, back.Scheme+"://"+back.Host
 	return a, nil
 }
 
@@ -48,7 +51,7 @@ func (w *web) asked(v *visit, q url.Values) (wish, error) {
 func (w *web) authorize(v *visit) (*view, error) {
 	a, err := w.asked(v, v.URL.Query())
 	// Browsers hold the redirect that answers a form against form-action too.
-	return &view{page: "authorize", title: "Authorize " + a.App.Slug, body: a, csp: " " + a.BackShown}, err
+	return &view{page: "authorize", title: "Authorize " + a.App.Slug, body: a, csp: " " + a.Site}, err
 }
 
 // agree sends the visitor back with a code, or without one.
@@ -57,24 +60,16 @@ func (w *web) agree(v *visit) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	back, err := url.Parse(a.Back)
-	if err != nil {
-		return nil, err
-	}
-	q := back.Query()
-	if a.State != "" {
-		q.Set("state", a.State)
-	}
 	if v.form.Get("agree") == "yes" {
-		code, err := v.sim.Grant(v.user, a.Challenge)
-		if err != nil {
-			return nil, err
-		}
-		q.Set("code", code)
-	} else {
-		q.Set("error", "access_denied")
-		q.Set("error_description", "The user has denied your application access.")
+		to, err := v.sim.Agree(v.user, v.form)
+		return &view{to: to}, err
 	}
-	back.RawQuery = q.Encode()
-	return &view{to: back.String()}, nil
+	q := a.back.Query()
+	q.Set("error", "access_denied")
+	q.Set("error_description", "The user has denied your application access.")
+	if state := v.form.Get("state"); state != "" {
+		q.Set("state", state)
+	}
+	a.back.RawQuery = q.Encode()
+	return &view{to: a.back.String()}, nil
 }

@@ -411,7 +411,7 @@ func TestSignInAsksAndSendsBackOnlyWhereItMay(t *testing.T) {
 	var once sync.Once
 	back := make(chan url.Values, 1)
 	const callback = "http://127.0.0.1:9/auth/callback"
-	w.must(w.sim.SetCallback(w.app.ID, callback))
+	w.must(w.sim.SetCallbacks(w.app.ID, callback))
 	b := w.as("mia")
 	b.client.CheckRedirect = func(r *http.Request, _ []*http.Request) error {
 		if r.URL.Path == "/auth/callback" {
@@ -443,7 +443,12 @@ func TestSignInAsksAndSendsBackOnlyWhereItMay(t *testing.T) {
 	if got.Get("state") != "a&b=<c>" || got.Get("code") == "" {
 		t.Fatalf("sent back with %v", got)
 	}
-	resp, err := http.PostForm(w.url+"/login/oauth/access_token", url.Values{"client_id": {w.app.ClientID}, "client_secret": {w.app.ClientSecret}, "code": {got.Get("code")}, "code_verifier": {"the verifier"}})
+	exchange, err := http.NewRequest(http.MethodPost, w.url+"/login/oauth/access_token", strings.NewReader(url.Values{"client_id": {w.app.ClientID},
+		"client_secret": {w.app.ClientSecret}, "code": {got.Get("code")}, "code_verifier": {"the verifier"}, "redirect_uri": {callback}}.Encode()))
+	w.must(err)
+	exchange.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	exchange.Header.Set("Accept", "application/json")
+	resp, err := http.DefaultClient.Do(exchange)
 	w.must(err)
 	defer resp.Body.Close()
 	var token struct {
