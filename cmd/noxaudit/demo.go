@@ -117,6 +117,22 @@ func freePort(address string) string {
 	return address
 }
 
+// knownPort is the address with a port that is free now, where any would do: pages and sign-in need to know it before
+// anybody listens there.
+func knownPort(address string) (string, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || port != "0" {
+		return address, err
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	_, port, err = net.SplitHostPort(l.Addr().String())
+	return net.JoinHostPort(host, port), err
+}
+
 // browse opens an address in the visitor's browser. Where that does not work the address is on the screen anyway.
 func browse(url string) {
 	name, args := "xdg-open", []string{url}
@@ -217,18 +233,24 @@ func (p *program) startDemo(ctx context.Context, o demoOptions) (_ *running, err
 		return nil, err
 	}
 	d.closeLog = log.Close
+	if o.listen, err = knownPort(o.listen); err != nil {
+		return nil, fmt.Errorf("--listen: %w", err)
+	}
+	d.web = "http://" + o.listen
+	if err := d.sim.SetCallbacks(d.app.ID, d.web+"/auth/callback"); err != nil {
+		return nil, err
+	}
 	own := *p
 	d.prog = &own
 	own.now, own.stderr, own.environ = clock.Now, log, nil
 	own.config = config.Config{DataDir: filepath.Join(o.dir, "data"), Deployment: "demo", Server: config.Server{
-		Listen: o.listen, GitHubAPIURL: d.github + "/api/v3", GitHubWebURL: d.github, GitHubAppID: strconv.FormatInt(d.app.ID, 10),
+		Listen: o.listen, BaseURL: d.web, GitHubClientID: d.app.ClientID, GitHubClientSecret: d.app.ClientSecret, GitHubAPIURL: d.github + "/api/v3", GitHubWebURL: d.github, GitHubAppID: strconv.FormatInt(d.app.ID, 10),
 		GitHubPrivateKeyFile: key, GitHubWebhookSecret: fmt.Sprintf("%x", hookSecret),
 	}}
 	s, err := own.newService(ctx, serviceOptions{pace: github.Pace{Points: -1, Creates: -1, Parallel: -1}})
 	if err != nil {
 		return nil, err
 	}
-	d.web = "http://" + s.listen.Addr().String()
 	serving, end := context.WithCancel(context.WithoutCancel(ctx))
 	d.end, d.ended = end, make(chan error, 1)
 	go func() { d.ended <- s.run(serving) }()
@@ -381,21 +403,26 @@ func (d *running) welcome(w io.Writer, took time.Duration, temporary bool) {
 What to try. On the simulated GitHub you choose at the top right whom you are.
 
   1. See a red check       %s
-                           Someone left a key in the code. Checks and Files say where, why and how to fix it.
-  2. Try to merge it       as %s, who maintains the repository: the button is off and says why. As %s,
-                           who owns the organisation, you see what GitHub lets owners do, and it is recorded.
-  3. Fix it                as %s: Files, Edit file, take the key out, commit. The check turns green, and it merges.
-  4. Ask for an exception  %s
-  5. Use the merge queue   %s
+                           Somebody left a key in the code. Files says where, and how to get rid of it.
+  2. Try to merge it       as %s, who maintains the repository: the button is off and says why. %s, who owns
+                           the organisation, sees what GitHub lets owners do.
+  3. Ask to keep it        as %s, its author. Comment, with the finding's name from the check:
+                           /noxaudit waive NX-… reason="The vault is ready next week." for=14d
+                           Then try to approve it yourself: /noxaudit approve W-…
+  4. Approve one           as %s, security engineer: copy the line from the answer on
+                           %s
+                           Watch the check turn green, and merge.
+  5. Or fix it             as %s: Files, Edit file, take the key out, commit.
+  6. Use the merge queue   %s
                            as %s: "Merge when ready". The group is audited before it lands.
-  6. Take from a fork      %s
+  7. Take from a fork      %s
                            from an outsider, judged without access to the fork.
-  7. Verify the ledger     noxaudit ledger verify --data-dir %s --deployment demo
-  8. Tamper with it        noxaudit demo tamper --data-dir %s
+  8. Verify the ledger     noxaudit ledger verify --data-dir %s --deployment demo
+  9. Tamper with it        noxaudit demo tamper --data-dir %s
                            and verify again: the entry is named. --undo puts it back.
 
 Ctrl-C ends it.
 `, took.Seconds(), d.github, d.web, kept,
-		at(demo.Leak), demo.Lead, demo.Owner, demo.Author, at(demo.Waived), at(demo.Clean), demo.Security, at(demo.Fork),
+		at(demo.Leak), demo.Lead, demo.Owner, demo.Author, demo.Security, at(demo.Waived), demo.Author, at(demo.Clean), demo.Security, at(demo.Fork),
 		filepath.Join(d.dir, "data"), d.dir)
 }

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,6 +47,8 @@ type telling struct {
 	o    demoOptions
 	d    *running
 	told int
+
+	waiver string // the one that is spoken of
 }
 
 type scene struct {
@@ -89,8 +92,12 @@ func (t *telling) steps() []scene {
 		{"An organisation with some weeks behind it", t.organisation},
 		{"A pull request leaks a key, and its check is red", t.red},
 		{"Nobody merges past a red check", t.refusedMerge},
+		{"Its author asks to keep it: without a good reason that is refused", t.ask},
+		{"Nobody approves a waiver of their own", t.ownApproval},
 		{"Its author takes the key out, and the check turns green", t.fix},
 		{"The maintainer merges it", t.merge},
+		{"A security engineer approves a waiver, and the check turns green", t.approve},
+		{"With the waiver it is merged, and the finding stays listed", t.mergeWaived},
 		{"The merge queue audits what it is about to merge", t.queue},
 		{"A pull request from a fork is judged, and its author cannot merge it", t.fork},
 		{"A forged webhook is refused", t.forged},
@@ -201,6 +208,116 @@ func (t *telling) refusedMerge(ctx context.Context) (string, error) {
 		return "", errors.New("it was merged all the same")
 	}
 	return fmt.Sprintf("%s, who maintains %s, is told: %v", demo.Lead, p.Repo, t.d.sim.MergeState(p.Repo, p.Number)), nil
+}
+
+// say writes a command on a pull request's page and returns the App's answer.
+func (t *telling) say(ctx context.Context, by string, p githubsim.Pull, command string) (demo.Answer, error) {
+	if err := t.visitor(by).post(ctx, pullPath(p)+"/comment", url.Values{"body": {command}}); err != nil {
+		return demo.Answer{}, err
+	}
+	all, err := t.d.sim.Comments(p.Repo, p.Number)
+	if err != nil {
+		return demo.Answer{}, err
+	}
+	for _, c := range slices.Backward(all) {
+		if c.Author == by {
+			return demo.WaitForAnswer(ctx, t.d.sim, p.Repo, p.Number, c.ID)
+		}
+	}
+	return demo.Answer{}, errors.New("the comment is not there")
+}
+
+func (t *telling) ask(ctx context.Context) (string, error) {
+	p, c, err := t.pull(ctx, demo.Leak)
+	if err != nil {
+		return "", err
+	}
+	finding := demo.FindingIn(c.Summary)
+	short, err := t.say(ctx, demo.Author, p, "/noxaudit waive "+finding+` reason="because"`)
+	if err != nil {
+		return "", err
+	}
+	if short.Reaction != "confused" || demo.WaiverIn(short.Reply) != "" {
+		return "", fmt.Errorf("a reason of one word was taken: %s %s", short.Reaction, short.Reply)
+	}
+	asked, err := t.say(ctx, demo.Author, p, "/noxaudit waive "+finding+` reason="The vault for the new provider is set up next week." for=14d`)
+	if err != nil {
+		return "", err
+	}
+	if t.waiver = demo.WaiverIn(asked.Reply); asked.Reaction != "+1" || t.waiver == "" {
+		return "", fmt.Errorf("the request was answered %s: %s", asked.Reaction, asked.Reply)
+	}
+	if _, c, err = t.pull(ctx, demo.Leak); err != nil || c.Conclusion != "failure" {
+		return "", fmt.Errorf("asking alone turned the check %s (%v)", c.Conclusion, err)
+	}
+	return fmt.Sprintf("%s asks with a reason: %s is noted, and the check stays red.", demo.Author, t.waiver), nil
+}
+
+func (t *telling) ownApproval(ctx context.Context) (string, error) {
+	p, _, err := t.pull(ctx, demo.Leak)
+	if err != nil {
+		return "", err
+	}
+	for _, by := range []string{demo.Author, demo.Outsider} {
+		a, err := t.say(ctx, by, p, "/noxaudit approve "+t.waiver)
+		if err != nil {
+			return "", err
+		}
+		if a.Reaction == "rocket" || !strings.Contains(a.Reply, "Refused") {
+			return "", fmt.Errorf("%s approved it: %s", by, a.Reply)
+		}
+	}
+	if _, c, err := t.pull(ctx, demo.Leak); err != nil || c.Conclusion != "failure" {
+		return "", fmt.Errorf("the check is %s (%v)", c.Conclusion, err)
+	}
+	return fmt.Sprintf("%s, who asked, and %s, an outsider, are told why not; the check stays red.", demo.Author, demo.Outsider), nil
+}
+
+func (t *telling) approve(ctx context.Context) (string, error) {
+	p, c, err := t.pull(ctx, demo.Waived)
+	if err != nil {
+		return "", err
+	}
+	t.waiver = ""
+	all, err := t.d.sim.Comments(p.Repo, p.Number)
+	if err != nil {
+		return "", err
+	}
+	for _, m := range all {
+		if w := demo.WaiverIn(m.Body); w != "" {
+			t.waiver = w
+		}
+	}
+	if t.waiver == "" || c.Conclusion != "failure" {
+		return "", fmt.Errorf("there is no waiver to approve (%q), or the check is not red (%s)", t.waiver, c.Conclusion)
+	}
+	began := time.Now()
+	a, err := t.say(ctx, demo.Security, p, "/noxaudit approve "+t.waiver)
+	if err != nil {
+		return "", err
+	}
+	if a.Reaction != "rocket" {
+		return "", fmt.Errorf("the approval was answered %s: %s", a.Reaction, a.Reply)
+	}
+	c, err = demo.WaitForConclusion(ctx, t.d.sim, p.Repo, p.HeadSHA, github.CheckName, "success")
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s approves %s, which %s asked for; %d ms later the check says: %s.", demo.Security, t.waiver, demo.Asker, time.Since(began).Milliseconds(), c.Title), nil
+}
+
+func (t *telling) mergeWaived(ctx context.Context) (string, error) {
+	p, c, err := t.pull(ctx, demo.Waived)
+	if err != nil {
+		return "", err
+	}
+	if id, _, _ := strings.Cut(t.waiver, "@"); !strings.Contains(c.Summary, id) {
+		return "", fmt.Errorf("the check does not name the waiver:\n%s", c.Summary)
+	}
+	if err := t.visitor(demo.Lead).post(ctx, pullPath(p)+"/merge", nil); err != nil {
+		return "", err
+	}
+	return t.landed(ctx, p)
 }
 
 func (t *telling) fix(ctx context.Context) (string, error) {

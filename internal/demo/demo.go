@@ -260,6 +260,11 @@ func (p Past) play(ctx context.Context, s step, pulls map[string]int) error {
 	if _, err := WaitForCheck(ctx, p.Sim, into, sha, p.Check); err != nil {
 		return err
 	}
+	if s.ask != "" {
+		if err := p.talk(ctx, s, into, sha, number); err != nil {
+			return err
+		}
+	}
 	if s.review+s.merge+s.close != "" {
 		p.Clock.Jump(s.at(p.Now).Add(50 * time.Minute))
 	}
@@ -321,6 +326,6 @@ func App() githubsim.AppSpec {
 		Owner: Org, Name: AppName,
 		Permissions: map[string]string{"contents": "read", "checks": "write", "pull_requests": "write", "issues": "read", "members": "read", "merge_queues": "read"},
 		Events: []string{"pull_request", "push", "merge_group", "check_run", "check_suite", "repository", "member", "membership", "team", "organization",
-			"issue_comment", "pull_request_review"},
+			"issue_comment", "pull_request_review", "pull_request_review_comment"},
 	}
 }

@@ -31,6 +31,9 @@ type step struct {
 	review      string // who approves it
 	merge       string // who merges it
 	close       string // who closes it
+	ask         string // the arguments of the waiver that the author asks for
+	approve     string // who approves it
+	reject      string // who rejects it, and with which arguments
 	key         string // under which the pull request is found again
 	files       githubsim.Files
 }
@@ -102,6 +105,12 @@ func parseStep(raw []byte) (step, error) {
 			s.merge = value
 		case "close":
 			s.close = value
+		case "ask":
+			s.ask = value
+		case "approve":
+			s.approve = value
+		case "reject":
+			s.reject = value
 		case "key":
 			s.key = value
 		default:
@@ -125,12 +134,19 @@ func withKeys(text string) string {
 		"{{key:stripe-test}}", "sk"+"_test_"+madeUp(24, 2),
 		"{{key:aws}}", "AK"+"IA"+strings.ToUpper(strings.NewReplacer("0", "a", "1", "b", "8", "c", "9", "d").Replace(madeUp(16, 3))),
 		"{{key:gcp}}", "AI"+"za"+madeUp(35, 4),
+		"{{key:gcp-2}}", "AI"+"za"+madeUp(35, 5),
+		"{{key:slack}}", "xo"+"xb-"+digits(12, 6)+"-"+digits(12, 7)+"-"+madeUp(24, 8),
 	).Replace(text)
 }
 
 // madeUp is n letters and digits that look random and are always the same.
 func madeUp(n int, seed uint64) string {
-	const alphabet = "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ0123456789"
+	return drawn("abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ0123456789", n, seed)
+}
+
+func digits(n int, seed uint64) string { return drawn("0123456789", n, seed) }
+
+func drawn(alphabet string, n int, seed uint64) string {
 	var b strings.Builder
 	for x := seed * 0x9e3779b97f4a7c15; b.Len() < n; {
 		x ^= x << 13

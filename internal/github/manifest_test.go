@@ -24,7 +24,7 @@ type manifest struct {
 	CallbackURLs   []string          `yaml:"callback_urls"`
 	OAuthOnInstall bool              `yaml:"request_oauth_on_install"`
 	Permissions    map[string]string `yaml:"default_permissions"`
-	Events      []string          `yaml:"default_events"`
+	Events         []string          `yaml:"default_events"`
 }
 
 func readManifest(t *testing.T) (manifest, []byte) {
