@@ -100,6 +100,7 @@ func (t *telling) steps() []scene {
 		{"With the waiver it is merged, and the finding stays listed", t.mergeWaived},
 		{"The merge queue audits what it is about to merge", t.queue},
 		{"A pull request from a fork is judged, and its author cannot merge it", t.fork},
+		{"The owner signs in with GitHub, an outsider is not let in", t.signIn},
 		{"A forged webhook is refused", t.forged},
 		{"A verdict is computed again, byte for byte", t.replay},
 		{"The ledger verifies", t.verify},
@@ -412,6 +413,36 @@ func (t *telling) fork(ctx context.Context) (string, error) {
 	return t.landed(ctx, p)
 }
 
+func (t *telling) signIn(ctx context.Context) (string, error) {
+	in, page, err := t.signedIn(ctx, demo.Owner)
+	if err != nil || !in {
+		return "", fmt.Errorf("%s is not let in: %s (%v)", demo.Owner, saidOn(page), err)
+	}
+	if in, _, err = t.signedIn(ctx, demo.Outsider); err != nil || in {
+		return "", fmt.Errorf("%s is let in (%v)", demo.Outsider, err)
+	}
+	return fmt.Sprintf("%s, who owns %s, is in. %s is not.", demo.Owner, demo.Org, demo.Outsider), nil
+}
+
+// signedIn goes through a sign-in as a browser does, and says whether it led past the callback.
+func (t *telling) signedIn(ctx context.Context, login string) (in bool, page string, err error) {
+	v := t.visitor(login)
+	ask, err := v.follow(ctx, http.MethodGet, t.d.web+"/auth/login?next=%2F", nil)
+	if err != nil {
+		return false, "", err
+	}
+	if !strings.HasPrefix(ask.at.String(), t.d.github+"/login/oauth/authorize?") {
+		return false, "", fmt.Errorf("sign-in leads to %s", ask.at)
+	}
+	form := ask.at.Query()
+	form.Set("agree", "yes")
+	back, err := v.follow(ctx, http.MethodPost, t.d.github+"/login/oauth/authorize", form)
+	if err != nil {
+		return false, "", err
+	}
+	return strings.HasPrefix(back.at.String(), t.d.web+"/") && back.at.Path != "/auth/callback" && back.at.Path != "/auth/login", back.body, nil
+}
+
 func (t *telling) forged(ctx context.Context) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.d.web+"/github/hooks", strings.NewReader(`{"action":"opened"}`))
 	if err != nil {
@@ -560,10 +591,18 @@ func (t *telling) visitor(login string) *visitor {
 	return v
 }
 
-func (v *visitor) do(ctx context.Context, method, path string, form url.Values) (status int, body string, err error) {
-	req, err := http.NewRequestWithContext(ctx, method, v.base+path, strings.NewReader(form.Encode()))
+// arrived is the page where a request led to.
+type arrived struct {
+	at     *url.URL
+	status int
+	body   string
+}
+
+// follow makes a request and goes where it leads.
+func (v *visitor) follow(ctx context.Context, method, address string, form url.Values) (arrived, error) {
+	req, err := http.NewRequestWithContext(ctx, method, address, strings.NewReader(form.Encode()))
 	if err != nil {
-		return 0, "", err
+		return arrived{}, err
 	}
 	if method == http.MethodPost {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -571,11 +610,16 @@ func (v *visitor) do(ctx context.Context, method, path string, form url.Values) 
 	}
 	resp, err := v.client.Do(req)
 	if err != nil {
-		return 0, "", err
+		return arrived{}, err
 	}
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, 8<<20))
-	return resp.StatusCode, string(raw), err
+	return arrived{resp.Request.URL, resp.StatusCode, string(raw)}, err
+}
+
+func (v *visitor) do(ctx context.Context, method, path string, form url.Values) (status int, body string, err error) {
+	a, err := v.follow(ctx, method, v.base+path, form)
+	return a.status, a.body, err
 }
 
 func (v *visitor) get(ctx context.Context, path string) (string, error) {
