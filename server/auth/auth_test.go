@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -832,6 +833,48 @@ func TestOnePersonsSessionsAreBounded(t *testing.T) {
 	w.wantOut(all[1])
 	w.wantIn(all[2], "ada")
 	w.wantIn(all[4], "ada")
+}
+
+func TestSessionsThatAreOverLeaveTheDatabase(t *testing.T) {
+	eachWorld(t, func(t *testing.T, w *world) {
+		rows := func() (n int) {
+			for _, person := range []string{"ada", "bob"} {
+				id, err := strconv.ParseInt(w.account(person).String(), 10, 64)
+				must(t, err)
+				all, err := w.store.For(name.Deployment).SessionsOf(t.Context(), id, time.Unix(0, 0))
+				must(t, err)
+				n += len(all)
+			}
+			return n
+		}
+		w.signedIn("ada")
+		w.clock.pass(time.Hour)
+		w.signedIn("bob")
+		if n := rows(); n != 1 {
+			t.Errorf("%d rows after another sign-in", n)
+		}
+		w.clock.pass(time.Hour)
+		must(t, w.auth.Prune(t.Context()))
+		if n := rows(); n != 0 {
+			t.Errorf("%d rows after pruning", n)
+		}
+	})
+}
+
+// While one browser is at work, its session is ended elsewhere: it does not come back.
+func TestASessionEndedWhileItIsAskedForStaysEnded(t *testing.T) {
+	eachWorld(t, func(t *testing.T, w *world) {
+		b := w.signedIn("bob")
+		must(t, w.sim.SetCollaborator("ada", "acme/lib", "bob", githubsim.Admin)) // the answer has to be written
+		w.clock.pass(3 * time.Minute)
+		w.sim.Inject(githubsim.Fault{Kind: githubsim.Slow, On: "GET /user", Times: 1, Delay: 300 * time.Millisecond})
+		var wg sync.WaitGroup
+		wg.Go(func() { b.Do("GET", "/page", nil) })
+		ada := w.signedIn("ada")
+		w.wantPage(ada.Do("POST", "/auth/sessions/end", url.Values{"account": {w.account("acme").String()}}), 200, "Sessions ended")
+		wg.Wait()
+		w.wantOut(b)
+	})
 }
 
 func TestANewClientSecretEndsSessionsAndASecondReplicaDoesNot(t *testing.T) {
