@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/noxaudit/noxaudit/internal/githubsim"
 )
 
@@ -220,11 +222,28 @@ func (p Past) Live(ctx context.Context) error {
 			todo = append(todo, s)
 		}
 	}
-	pulls := map[string]int{} // numbers, by repository and branch
-	for _, s := range todo {
-		p.Clock.Jump(s.at(p.Now))
-		if err := p.play(ctx, s, pulls); err != nil {
-			return fmt.Errorf("%s: %w", s.text, err)
+	for len(todo) > 0 { // a day at a time; on each day every repository has its own people
+		day := todo[0].day
+		n := 0
+		repos := map[string][]step{}
+		for ; n < len(todo) && todo[n].day == day; n++ {
+			repos[todo[n].repo] = append(repos[todo[n].repo], todo[n])
+		}
+		todo = todo[n:]
+		today, ctx := errgroup.WithContext(ctx)
+		for _, steps := range repos {
+			today.Go(func() error {
+				for _, s := range steps {
+					p.Clock.Jump(s.at(p.Now))
+					if err := p.play(ctx, s); err != nil {
+						return fmt.Errorf("%s: %w", s.text, err)
+					}
+				}
+				return nil
+			})
+		}
+		if err := today.Wait(); err != nil {
+			return err
 		}
 	}
 	if err := p.Sim.Flush(ctx); err != nil {
@@ -235,7 +254,7 @@ func (p Past) Live(ctx context.Context) error {
 }
 
 // play does one step of the story and waits for the App's answer to it.
-func (p Past) play(ctx context.Context, s step, pulls map[string]int) error {
+func (p Past) play(ctx context.Context, s step) error {
 	full := Org + "/" + s.repo
 	into, head, from := full, s.branch, full
 	if s.fork {
@@ -249,14 +268,24 @@ func (p Past) play(ctx context.Context, s step, pulls map[string]int) error {
 	if err != nil {
 		return err
 	}
+	known, err := p.Sim.Pulls(into)
+	if err != nil {
+		return err
+	}
+	number := 0
 	if s.kind == "pull" {
 		pull, err := p.Sim.OpenPull(s.by, into, githubsim.PullSpec{Title: s.text, Body: s.body, Head: head})
 		if err != nil {
 			return err
 		}
-		pulls[into+" "+s.branch] = pull.Number
+		number = pull.Number
+	} else {
+		for _, o := range known {
+			if o.HeadRef == s.branch {
+				number = o.Number
+			}
+		}
 	}
-	number := pulls[into+" "+s.branch]
 	if _, err := WaitForCheck(ctx, p.Sim, into, sha, p.Check); err != nil {
 		return err
 	}
