@@ -161,7 +161,7 @@ func (h *hub) check(sha string) githubsim.Check {
 func (h *hub) checkUntil(sha string, ok func(githubsim.Check) bool) githubsim.Check {
 	h.t.Helper()
 	var last []githubsim.Check
-	deadline := time.After(40 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for {
 		checks, err := h.sim.Checks(repoName, sha)
 		h.must(err)

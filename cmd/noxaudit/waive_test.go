@@ -61,7 +61,7 @@ func (c *court) sayOn(number int, by, body string) (reply, reaction string) {
 	c.must(err)
 	id, err := c.sim.Comment(by, repoName, number, body)
 	c.must(err)
-	deadline := time.After(40 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for {
 		all, err := c.sim.Comments(repoName, number)
 		c.must(err)
