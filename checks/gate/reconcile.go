@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/noxaudit/noxaudit/internal/name"
@@ -71,6 +72,10 @@ func (g *Gate) Reconcile(ctx context.Context, forge Forge, fetcher Fetcher) ([]s
 
 func (g *Gate) reconcileRepository(ctx context.Context, forge Forge, fetcher Fetcher, in InstallationEvent, o Origin) ([]store.HeadKey, error) {
 	tenant := g.Store.For(o.Repo.Account)
+	before, err := tenant.OpenPulls(ctx, o.Repo.ID) // before GitHub is asked: one that opens meanwhile is not taken for closed
+	if err != nil {
+		return nil, err
+	}
 	pulls, err := forge.OpenPulls(ctx, o)
 	if err != nil {
 		return nil, err
@@ -84,14 +89,27 @@ func (g *Gate) reconcileRepository(ctx context.Context, forge Forge, fetcher Fet
 		if len(c.Pulls) == store.MaxPulls {
 			break // the others are found by their own events, or in the next round
 		}
-		lacking, err := lacksCheck(ctx, tenant, o.Repo.ID, p.Head)
+		lacking, err := lacksCheck(ctx, tenant, o.Repo.ID, p.Head, at)
 		if err != nil {
 			return nil, err
 		}
-		if lacking {
-			c.Pulls = append(c.Pulls, pullOf(o.Repo.ID, p))
-			want(&c, o.Repo.ID, p.Head)
+		// A finished check of the head is not enough: it may be another pull request's, or into another branch.
+		known, err := tenant.Pull(ctx, o.Repo.ID, p.Number)
+		if unlessUnknown(err) != nil {
+			return nil, err
 		}
+		untold := err != nil || !known.Open || known.Head != p.Head || known.BaseRef != p.BaseRef
+		if lacking || untold {
+			if err := g.described(ctx, tenant, &c, pullOf(o.Repo.ID, p), true); err != nil {
+				return nil, err
+			}
+			if err := anew(ctx, tenant, &c, o.Repo.ID, p.Head); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := g.closed(ctx, forge, tenant, o, before, pulls, &c); err != nil {
+		return nil, err
 	}
 	if err := g.seed(ctx, tenant, fetcher, o, &c); err != nil {
 		return nil, err
@@ -100,7 +118,7 @@ func (g *Gate) reconcileRepository(ctx context.Context, forge Forge, fetcher Fet
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, err
 	}
-	if err == nil && len(c.Want) == 0 && known.Origin != nil && known.Origin.Covered && known.FullName == o.Repo.FullName && known.Origin.Installation == in.ID {
+	if err == nil && len(c.Want)+len(c.Pulls) == 0 && known.FullName == o.Repo.FullName && known.Origin != nil && *known.Origin == *c.Repositories[0].Origin {
 		return nil, nil // nothing that was not known
 	}
 	err = g.entry(&c, at, o.Repo.Account, "deliveries", "repository.reconciled", ledger.Actor{Kind: "system", Name: "noxaudit"},
@@ -116,6 +134,36 @@ func (g *Gate) reconcileRepository(ctx context.Context, forge Forge, fetcher Fet
 		heads = append(heads, store.HeadKey{Account: o.Repo.Account, Repository: w.Repository, SHA: w.SHA})
 	}
 	return heads, nil
+}
+
+// closed takes in which of the pull requests known before are open no more. GitHub is asked twice: when one is closed
+// while its pages are read, another slips through between two of them.
+func (g *Gate) closed(ctx context.Context, forge Forge, tenant *store.Tenant, o Origin, before []store.Pull, listed []Pull, c *store.Change) error {
+	gone := func(before []store.Pull, listed []Pull) []store.Pull {
+		return slices.DeleteFunc(slices.Clone(before), func(b store.Pull) bool {
+			return slices.ContainsFunc(listed, func(p Pull) bool { return p.Number == b.Number })
+		})
+	}
+	missing := gone(before, listed)
+	if len(missing) == 0 {
+		return nil
+	}
+	again, err := forge.OpenPulls(ctx, o)
+	if err != nil {
+		return err
+	}
+	for _, b := range gone(missing, again) {
+		if len(c.Pulls) == store.MaxPulls {
+			break
+		}
+		// With the time that is known: a description that comes meanwhile is newer, and stands.
+		b.Open = false
+		err := g.described(ctx, tenant, c, b, false)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // seed wants the tip of a default branch looked at that never was. It is compared with itself: what is there on
@@ -151,8 +199,8 @@ func (g *Gate) seed(ctx context.Context, tenant *store.Tenant, fetcher Fetcher, 
 	return nil
 }
 
-// lacksCheck reports whether an open head has no finished check run and nobody at work on one.
-func lacksCheck(ctx context.Context, tenant *store.Tenant, repo string, head name.Commit) (bool, error) {
+// lacksCheck reports whether an open head has no finished check run, or a forgotten one, and nobody at work on one.
+func lacksCheck(ctx context.Context, tenant *store.Tenant, repo string, head name.Commit, at time.Time) (bool, error) {
 	h, err := tenant.Head(ctx, repo, head)
 	if errors.Is(err, store.ErrNotFound) {
 		return true, nil
@@ -160,5 +208,5 @@ func lacksCheck(ctx context.Context, tenant *store.Tenant, repo string, head nam
 	if err != nil {
 		return false, err
 	}
-	return h.State != store.CheckCompleted && h.Wanted <= h.Done, nil
+	return (h.State != store.CheckCompleted || at.Sub(h.Changed) > archived) && h.Wanted <= h.Done, nil
 }

@@ -61,9 +61,11 @@ type service struct {
 
 // serviceOptions are what tests change.
 type serviceOptions struct {
-	pace  github.Pace
-	look  time.Duration
-	quiet bool
+	pace                   github.Pace
+	look, sweep, reconcile time.Duration
+	sleep                  func(ctx context.Context, d time.Duration) error     // between the calls to GitHub
+	pause                  func(attempt int, asked time.Duration) time.Duration // between the tries of a job
+	quiet                  bool
 }
 
 // stopWithin is how long jobs under way are waited for.
@@ -83,7 +85,7 @@ func (p *program) newService(ctx context.Context, o serviceOptions) (_ *service,
 	}()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	app, err := p.githubApp(s.log, registry, o.pace)
+	app, err := p.githubApp(s.log, registry, o)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +102,7 @@ func (p *program) newService(ctx context.Context, o serviceOptions) (_ *service,
 	g := &gate.Gate{Store: s.record.store, Auditors: auditors, Options: audit.Options{Mask: mask}, Now: p.now, Rand: p.rand, Engine: engineVersion()}
 	s.worker, err = work.Start(ctx, work.Options{
 		Gate: g, Hub: gate.Hub{Publisher: app, Fetcher: fetcher{s.mirrors, app}, People: app, Voice: app}, Forge: app, Parse: github.ParseEvent,
-		Jobs: p.config.JobsDSN(), Log: s.log, Look: o.look,
+		Jobs: p.config.JobsDSN(), Log: s.log, Look: o.look, Sweep: o.sweep, Reconcile: o.reconcile, Pause: o.pause,
 		Sequence: func(ctx context.Context, a name.Account) error { return s.record.sequence(ctx, a) },
 	})
 	if err != nil {
@@ -137,7 +139,7 @@ func (p *program) newService(ctx context.Context, o serviceOptions) (_ *service,
 	return s, nil
 }
 
-func (p *program) githubApp(log zerolog.Logger, registry prometheus.Registerer, pace github.Pace) (*github.App, error) {
+func (p *program) githubApp(log zerolog.Logger, registry prometheus.Registerer, o serviceOptions) (*github.App, error) {
 	if p.config.GitHubWebhookSecret == "" {
 		return nil, errors.New("NOXAUDIT_GITHUB_WEBHOOK_SECRET: required; without it anybody could send webhooks")
 	}
@@ -154,7 +156,7 @@ func (p *program) githubApp(log zerolog.Logger, registry prometheus.Registerer, 
 	}
 	return github.NewApp(github.AppOptions{
 		ID: id, PrivateKeyPEM: pem, APIURL: p.config.GitHubAPIURL, WebURL: p.config.GitHubWebURL,
-		UserAgent: "noxaudit/" + engineVersion(), Now: p.now, Log: log, Registerer: registry, Pace: pace,
+		UserAgent: "noxaudit/" + engineVersion(), Now: p.now, Log: log, Registerer: registry, Pace: o.pace, Sleep: o.sleep,
 	})
 }
 

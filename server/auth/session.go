@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"bytes"
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
@@ -172,13 +171,13 @@ func (a *Auth) current(ctx context.Context, r *http.Request) (Current, error) {
 	if err != nil {
 		return Current{}, err
 	}
-	if age := now.Sub(s.Checked); age >= a.limits.Fresh || age < -time.Minute {
+	if !a.fresh(s, now) {
 		t, _ := parseToken(a.cookie(r, a.sessionCookie()))
 		// Several requests of one page ask once, and the answer does not depend on the one that came first.
 		v, err, _ := a.asking.Do(s.ID, func() (any, error) {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 			defer cancel()
-			return a.ask(ctx, t, s, p)
+			return a.askOnce(ctx, t)
 		})
 		if err != nil {
 			return Current{}, err
@@ -197,6 +196,28 @@ func (a *Auth) current(ctx context.Context, r *http.Request) (Current, error) {
 type answer struct {
 	person  access.Person
 	checked time.Time
+}
+
+// fresh reports whether the rights of a session need not be asked for.
+func (a *Auth) fresh(s store.Session, now time.Time) bool {
+	age := now.Sub(s.Checked)
+	return age < a.limits.Fresh && age >= -time.Minute // a clock may have been set back
+}
+
+// askOnce looks whether somebody else has asked, or ended the session, since it was read.
+func (a *Auth) askOnce(ctx context.Context, t token) (answer, error) {
+	s, err := a.home.Session(ctx, t.hash())
+	if errors.Is(err, store.ErrNotFound) {
+		return answer{}, errNobody
+	}
+	if err != nil {
+		return answer{}, err
+	}
+	p, err := decodeGrants(s)
+	if err != nil || a.fresh(s, a.opts.Now()) {
+		return answer{p, s.Checked}, err
+	}
+	return a.ask(ctx, t, s, p)
 }
 
 // failedPause is how long a session's rights are not asked for again after that failed.
@@ -242,9 +263,6 @@ func (a *Auth) ask(ctx context.Context, t token, s store.Session, p access.Perso
 	grants, err := encodeGrants(fresh)
 	if err != nil {
 		return answer{}, err
-	}
-	if bytes.Equal(grants, s.Grants) && fresh.Login == s.Login {
-		return answer{fresh, now}, a.home.SessionChecked(ctx, s.ID, now)
 	}
 	n := a.note(now, ledger.Actor{Kind: "app", Name: "GitHub"})
 	n.changed(s, p, fresh)
