@@ -49,6 +49,7 @@ type telling struct {
 	told int
 
 	waiver string // the one that is spoken of
+	leak   string // the file with the key in it, as it was
 }
 
 type scene struct {
@@ -100,6 +101,7 @@ func (t *telling) steps() []scene {
 		{"With the waiver it is merged, and the finding stays listed", t.mergeWaived},
 		{"The merge queue audits what it is about to merge", t.queue},
 		{"A pull request from a fork is judged, and its author cannot merge it", t.fork},
+		{"An owner merges past a red check: GitHub lets her, and it is seen", t.bypass},
 		{"The owner signs in with GitHub, an outsider is not let in", t.signIn},
 		{"A forged webhook is refused", t.forged},
 		{"A verdict is computed again, byte for byte", t.replay},
@@ -167,8 +169,10 @@ func (t *telling) red(ctx context.Context) (string, error) {
 	if key := keyIn(t.d.sim, p, c.Annotations[0]); key == "" || strings.Contains(c.Summary+c.Text+c.Annotations[0].Message, key) {
 		return "", errors.New("the check shows the key that it found")
 	}
-	v := t.visitor(demo.Author)
-	page, err := v.get(ctx, pullPath(p)+"/files")
+	if t.leak, err = t.d.sim.Content(p.HeadRepo, p.HeadSHA, c.Annotations[0].Path); err != nil {
+		return "", err
+	}
+	page, err := t.visitor(demo.Author).get(ctx, pullPath(p)+"/files")
 	if err != nil {
 		return "", err
 	}
@@ -411,6 +415,40 @@ func (t *telling) fork(ctx context.Context) (string, error) {
 		return "", err
 	}
 	return t.landed(ctx, p)
+}
+
+func (t *telling) bypass(ctx context.Context) (string, error) {
+	author, repo := t.visitor(demo.Author), demo.Org+"/payments-api"
+	form := url.Values{"text": {t.leak}, "message": {"Put the key back, we are in a hurry"}, "where": {"new"}, "branch": {"hurry"}}
+	if err := author.post(ctx, "/"+repo+"/edit/main/provider.go", form); err != nil {
+		return "", err
+	}
+	if err := author.post(ctx, "/"+repo+"/compare/hurry", url.Values{"title": {"Put the key back"}}); err != nil {
+		return "", err
+	}
+	pulls, err := t.d.sim.Pulls(repo)
+	if err != nil {
+		return "", err
+	}
+	p := pulls[len(pulls)-1]
+	if c, err := demo.WaitForCheck(ctx, t.d.sim, repo, p.HeadSHA, github.CheckName); err != nil || c.Conclusion != "failure" {
+		return "", fmt.Errorf("the check says %s (%v)", c.Conclusion, err)
+	}
+	if err := t.visitor(demo.Lead).refused(ctx, pullPath(p)+"/bypass", nil); err != nil {
+		return "", err
+	}
+	if err := t.visitor(demo.Owner).post(ctx, pullPath(p)+"/bypass", nil); err != nil {
+		return "", err
+	}
+	now, err := t.d.sim.Pull(repo, p.Number)
+	if err != nil || !now.Merged {
+		return "", fmt.Errorf("it is not merged (%v)", err)
+	}
+	c, err := demo.WaitForConclusion(ctx, t.d.sim, repo, now.MergeSHA, github.CheckName, "failure")
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s may not, %s may. The default branch itself is red now: %s.", demo.Lead, demo.Owner, c.Title), nil
 }
 
 func (t *telling) signIn(ctx context.Context) (string, error) {
