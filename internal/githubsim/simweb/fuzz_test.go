@@ -8,17 +8,20 @@ import (
 )
 
 func FuzzMarkdown(f *testing.F) {
-	for _, s := range []string{"### ❌ Blocked\n\n| a | b |\n|---|---|\n| `x` | y |\n", "<details><summary>More</summary>\n\ntext\n\n</details>", "<script>x</script>", "[a](javascript:x)", "<svg onload=x>", "![a](http://x/y.png)", "<a href=\"http://x\" onclick=x>", "</div></main>"} {
+	for _, s := range []string{"### ❌ Blocked\n\n| a | b |\n|---|---|\n| `x` | y |\n", "<details><summary>More</summary>\n\ntext\n\n</details>", "<script>x</script>", "[a](javascript:x)", "<svg onload=x>", "![a](http://x/y.png)", "<a href=\"http://x\" onclick=x>", "</div></main>", "</details></section>", "<details><summary>", "<table><tr><td>x"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		root, err := xhtml.Parse(strings.NewReader(string(markdown(text))))
+		root, err := xhtml.Parse(strings.NewReader("<main><p>before</p><section>" + string(markdown(text)) + "</section><footer>after</footer></main>"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for n := range root.Descendants() {
 			if n.Type != xhtml.ElementNode {
 				continue
+			}
+			if n.Data == "footer" && n.Parent.Data != "main" {
+				t.Errorf("%q breaks out of where it is shown", text)
 			}
 			switch n.Data {
 			case "script", "style", "img", "iframe", "form", "svg", "math", "object", "input", "button", "link", "meta", "base":

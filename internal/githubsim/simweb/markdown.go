@@ -9,6 +9,8 @@ import (
 	"github.com/yuin/goldmark"
 	"github.com/yuin/goldmark/extension"
 	"github.com/yuin/goldmark/renderer/html"
+	xhtml "golang.org/x/net/html"
+	"golang.org/x/net/html/atom"
 )
 
 // As on GitHub the HTML in a Markdown text is rendered, and the whole result then goes through a list of what is allowed.
@@ -32,11 +34,31 @@ func allow() *bluemonday.Policy {
 	return p
 }
 
-// markdown renders a text of anybody's.
+// markdown renders a text of anybody's. Every element in it is closed in it, and what may scroll can be reached by keyboard.
 func markdown(text string) template.HTML {
-	var out bytes.Buffer
-	if err := toHTML.Convert([]byte(text), &out); err != nil {
-		return template.HTML("<pre>" + template.HTMLEscapeString(text) + "</pre>")
+	plain := template.HTML("<pre>" + template.HTMLEscapeString(text) + "</pre>")
+	var made, out bytes.Buffer
+	if toHTML.Convert([]byte(text), &made) != nil {
+		return plain
 	}
-	return template.HTML(allowed.SanitizeBytes(out.Bytes()))
+	nodes, err := xhtml.ParseFragment(allowed.SanitizeReader(&made), &xhtml.Node{Type: xhtml.ElementNode, Data: "div", DataAtom: atom.Div})
+	if err != nil {
+		return plain
+	}
+	for _, n := range nodes {
+		scrollable(n)
+		for below := range n.Descendants() {
+			scrollable(below)
+		}
+		if xhtml.Render(&out, n) != nil {
+			return plain
+		}
+	}
+	return template.HTML(out.String())
+}
+
+func scrollable(n *xhtml.Node) {
+	if n.Type == xhtml.ElementNode && (n.DataAtom == atom.Table || n.DataAtom == atom.Pre) {
+		n.Attr = append(n.Attr, xhtml.Attribute{Key: "tabindex", Val: "0"})
+	}
 }
