@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/noxaudit/noxaudit/internal/name"
@@ -43,7 +44,7 @@ func Sweep(ctx context.Context, forge Forge, since time.Time) (asked int, err er
 // the repositories they cover, open pull requests, every open head that has no finished check, and the tip of a
 // default branch that was never looked at: GitHub offers a check as a required one only where one was completed.
 // It returns the heads that have to be looked at. A repository that cannot be listed does not keep the others from it.
-func (g *Gate) Reconcile(ctx context.Context, forge Forge, fetcher Fetcher) ([]store.HeadKey, error) {
+func (g *Gate) Reconcile(ctx context.Context, forge Forge, fetcher Fetcher, people People) ([]store.HeadKey, error) {
 	installations, err := forge.Installations(ctx)
 	if err != nil {
 		return nil, err
@@ -62,6 +63,9 @@ func (g *Gate) Reconcile(ctx context.Context, forge Forge, fetcher Fetcher) ([]s
 			}
 			more, err := g.reconcileRepository(ctx, forge, fetcher, in, o)
 			heads = append(heads, more...)
+			if err == nil {
+				err = g.reconcileComments(ctx, forge, people, o)
+			}
 			if err != nil {
 				problems = append(problems, fmt.Errorf("repository %s: %w", o.Repo.ID, err))
 			}
@@ -134,6 +138,44 @@ func (g *Gate) reconcileRepository(ctx context.Context, forge Forge, fetcher Fet
 		heads = append(heads, store.HeadKey{Account: o.Repo.Account, Repository: w.Repository, SHA: w.SHA})
 	}
 	return heads, nil
+}
+
+// commentsSince is how far back a round reads comments: several rounds, since one may fail.
+const commentsSince = 3 * time.Hour
+
+// reconcileComments hears commands, and edits of commands, that no webhook told. The heads that they want looked at are
+// found by the next look.
+func (g *Gate) reconcileComments(ctx context.Context, forge Forge, people People, o Origin) error {
+	tenant := g.Store.For(o.Repo.Account)
+	open, err := tenant.OpenPulls(ctx, o.Repo.ID)
+	if err != nil || len(open) == 0 {
+		return err
+	}
+	remarks, err := forge.Comments(ctx, o, g.Now().Add(-commentsSince))
+	if err != nil {
+		return err
+	}
+	for _, r := range remarks {
+		at := g.Now()
+		c := store.Change{Time: at}
+		sender := ledger.Actor{Kind: "user", ID: strconv.FormatInt(r.Author.ID, 10), Name: r.Author.Login}
+		content := map[string]any{}
+		err := g.remarked(ctx, tenant, &c, Event{Sender: sender, Origin: o, Remark: &r}, content, people)
+		if errors.Is(err, store.ErrAlreadyDone) || err == nil && c.Command == nil {
+			continue // it was heard, or says nothing to us
+		}
+		if err != nil {
+			return err
+		}
+		if err := g.entry(&c, at, o.Repo.Account, "deliveries", "comment.found", ledger.Actor{Kind: "system", Name: "noxaudit"},
+			map[string]string{"repository": o.Repo.ID}, content); err != nil {
+			return err
+		}
+		if err := done(tenant.Commit(ctx, c)); err != nil && !errors.Is(err, store.ErrStale) { // stale: the next round
+			return err
+		}
+	}
+	return nil
 }
 
 // closed takes in which of the pull requests known before are open no more. GitHub is asked twice: when one is closed

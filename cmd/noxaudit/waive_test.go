@@ -248,6 +248,22 @@ func TestAbuse17ACommentThatIsDeliveredTwiceActsOnce(t *testing.T) {
 	}
 }
 
+func TestAbuse18ACommentWhoseWebhookWasNeverSentIsFound(t *testing.T) {
+	h := newHub(t)
+	h.stop()
+	h.options.reconcile = 300 * time.Millisecond
+	h.start()
+	c := newCourt(h)
+	c.sim.Inject(githubsim.Fault{Kind: githubsim.Lost, On: "webhook issue_comment"})
+	w := c.waive()
+	c.say("sam", "/noxaudit approve "+w)
+	c.until(c.sha, "success")
+	all, err := c.sim.Comments(repoName, c.number)
+	c.must(err)
+	c.must(c.sim.EditComment("sam", all[len(all)-2].ID, "never mind")) // its webhook is lost, too
+	c.until(c.sha, "failure")
+}
+
 func TestAbuse20WhatAReasonHoldsActsOnNothing(t *testing.T) {
 	c := newCourt(newHub(t))
 	reply, _ := c.say("dev", "/noxaudit waive "+c.nx+` reason="@octo/security [click](javascript:alert(1)) <img src=x onerror=alert(1)> | =cmd()"`)

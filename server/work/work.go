@@ -264,7 +264,7 @@ func (w *Worker) sweep(ctx context.Context) error {
 }
 
 func (w *Worker) reconcile(ctx context.Context) error {
-	heads, err := w.o.Gate.Reconcile(ctx, w.o.Forge, w.o.Hub.Fetcher)
+	heads, err := w.o.Gate.Reconcile(ctx, w.o.Forge, w.o.Hub.Fetcher, w.o.Hub.People)
 	return errors.Join(err, w.wanted(ctx, heads))
 }
 
