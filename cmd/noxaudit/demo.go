@@ -417,12 +417,12 @@ What to try. On the simulated GitHub you choose at the top right whom you are.
                            as %s: "Merge when ready". The group is audited before it lands.
   7. Take from a fork      %s
                            from an outsider, judged without access to the fork.
-  8. Verify the ledger     noxaudit ledger verify --data-dir %s --deployment demo
-  9. Tamper with it        noxaudit demo tamper --data-dir %s
+  8. Verify the ledger     %s ledger verify --data-dir %s --deployment demo
+  9. Tamper with it        %s demo tamper --data-dir %s
                            and verify again: the entry is named. --undo puts it back.
 
 Ctrl-C ends it.
 `, took.Seconds(), d.github, d.web, kept,
 		at(demo.Leak), demo.Lead, demo.Owner, demo.Author, demo.Security, at(demo.Waived), demo.Author, at(demo.Clean), demo.Security, at(demo.Fork),
-		filepath.Join(d.dir, "data"), d.dir)
+		os.Args[0], filepath.Join(d.dir, "data"), os.Args[0], d.dir)
 }
