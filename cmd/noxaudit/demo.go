@@ -161,6 +161,7 @@ type running struct {
 	app         githubsim.App
 	dir         string
 	github, web string // addresses
+	pages       bool   // web serves report pages
 	ended       chan error
 	end         context.CancelFunc
 	closeLog    func() error
@@ -265,9 +266,27 @@ func (p *program) startDemo(ctx context.Context, o demoOptions) (_ *running, err
 			return nil, err
 		}
 	}
-	h := simweb.New(simweb.Options{Server: d.sim, People: visitors(), Now: clock.Now, Wait: 3 * time.Second})
+	var links []simweb.Link
+	if d.pages = answers(ctx, d.web+"/"); d.pages {
+		links = append(links, simweb.Link{Text: "noxaudit's report", URL: d.web + "/"})
+	}
+	h := simweb.New(simweb.Options{Server: d.sim, People: visitors(), Links: links, Now: clock.Now, Wait: 3 * time.Second})
 	pages.Store(&h)
 	return d, nil
+}
+
+// answers says whether there is a page, perhaps behind a sign-in.
+func answers(ctx context.Context, url string) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return false
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
+	return resp.StatusCode < 400
 }
 
 // past installs the App some weeks ago and lives through the time since.

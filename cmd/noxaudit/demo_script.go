@@ -138,7 +138,7 @@ func (t *telling) organisation(ctx context.Context) (string, error) {
 			}
 		}
 	}
-	if repos < 6 || merged < 5 || verdicts < 10 {
+	if repos < 7 || merged < 8 || verdicts < 13 {
 		return "", fmt.Errorf("%d repositories, %d merged pull requests, %d checks: too few", repos, merged, verdicts)
 	}
 	return fmt.Sprintf("%d repositories, %d merged pull requests and %d checks on pull requests.", repos, merged, verdicts), nil

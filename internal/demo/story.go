@@ -132,19 +132,28 @@ func withKeys(text string) string {
 	return strings.NewReplacer(
 		"{{key:stripe}}", "sk"+"_live_"+madeUp(24, 1),
 		"{{key:stripe-test}}", "sk"+"_test_"+madeUp(24, 2),
-		"{{key:aws}}", "AK"+"IA"+strings.ToUpper(strings.NewReplacer("0", "a", "1", "b", "8", "c", "9", "d").Replace(madeUp(16, 3))),
+		"{{key:aws}}", awsKey(3),
+		"{{key:aws-2}}", awsKey(10),
+		"{{key:slack-2}}", slackToken(11),
 		"{{key:gcp}}", "AI"+"za"+madeUp(35, 4),
 		"{{key:gcp-2}}", "AI"+"za"+madeUp(35, 5),
-		"{{key:slack}}", "xo"+"xb-"+digits(12, 6)+"-"+digits(12, 7)+"-"+madeUp(24, 8),
+		"{{key:slack}}", slackToken(6),
 	).Replace(text)
+}
+
+func awsKey(seed uint64) string {
+	return "AK" + "IA" + drawn("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", 16, seed)
+}
+
+func slackToken(seed uint64) string {
+	const digits = "0123456789"
+	return "xo" + "xb-" + drawn(digits, 12, seed) + "-" + drawn(digits, 12, seed+100) + "-" + madeUp(24, seed+200)
 }
 
 // madeUp is n letters and digits that look random and are always the same.
 func madeUp(n int, seed uint64) string {
 	return drawn("abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ0123456789", n, seed)
 }
-
-func digits(n int, seed uint64) string { return drawn("0123456789", n, seed) }
 
 func drawn(alphabet string, n int, seed uint64) string {
 	var b strings.Builder
