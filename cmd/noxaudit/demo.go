@@ -413,6 +413,10 @@ func (d *running) welcome(w io.Writer, took time.Duration, temporary bool) {
 	if temporary {
 		kept += " (removed at the end; --data-dir DIR keeps it)"
 	}
+	report := ""
+	if d.pages {
+		report = fmt.Sprintf(" 10. Open the report       %s/ and sign in as %s.\n", d.web, demo.Owner)
+	}
 	fmt.Fprintf(w, `noxaudit demo, ready after %.1f s
 
   Simulated GitHub  %s
@@ -439,9 +443,9 @@ What to try. On the simulated GitHub you choose at the top right whom you are.
   8. Verify the ledger     %s ledger verify --data-dir %s --deployment demo
   9. Tamper with it        %s demo tamper --data-dir %s
                            and verify again: the entry is named. --undo puts it back.
-
+%s
 Ctrl-C ends it.
 `, took.Seconds(), d.github, d.web, kept,
 		at(demo.Leak), demo.Lead, demo.Owner, demo.Author, demo.Security, at(demo.Waived), demo.Author, at(demo.Clean), demo.Security, at(demo.Fork),
-		os.Args[0], filepath.Join(d.dir, "data"), os.Args[0], d.dir)
+		os.Args[0], filepath.Join(d.dir, "data"), os.Args[0], d.dir, report)
 }

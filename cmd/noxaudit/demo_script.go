@@ -89,7 +89,7 @@ func (t *telling) start(ctx context.Context) error {
 
 // steps is the story.
 func (t *telling) steps() []scene {
-	return []scene{
+	all := []scene{
 		{"An organisation with some weeks behind it", t.organisation},
 		{"A pull request leaks a key, and its check is red", t.red},
 		{"Nobody merges past a red check", t.refusedMerge},
@@ -109,6 +109,10 @@ func (t *telling) steps() []scene {
 		{"After a restart everything is still there, and works", t.restart},
 		{"Somebody tampers with the ledger, and it is found", t.tamper},
 	}
+	if t.d.pages {
+		all = append(all, scene{"The report pages tell the owner what happened, and an outsider nothing", t.report})
+	}
+	return all
 }
 
 func (t *telling) organisation(ctx context.Context) (string, error) {
@@ -462,23 +466,54 @@ func (t *telling) signIn(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%s, who owns %s, is in. %s is not.", demo.Owner, demo.Org, demo.Outsider), nil
 }
 
+func (t *telling) report(ctx context.Context) (string, error) {
+	if in, page, err := t.signedIn(ctx, demo.Outsider); err != nil || in || strings.Contains(page, "invoices") {
+		return "", fmt.Errorf("%s sees the report (%v)", demo.Outsider, err)
+	}
+	v := t.visitor(demo.Owner)
+	if in, _, err := v.signIn(ctx, t.d.web); err != nil || !in {
+		return "", fmt.Errorf("%s is not let in (%v)", demo.Owner, err)
+	}
+	id, _, _ := strings.Cut(t.waiver, "@")
+	p, _, err := t.pull(ctx, demo.Waived)
+	if err != nil {
+		return "", err
+	}
+	_, repo, _ := strings.Cut(p.Repo, "/")
+	org := t.d.web + "/orgs/" + demo.Org
+	for address, want := range map[string]string{org: "payments-api", org + "/waivers": id, org + "/repositories/" + repo: repo,
+		fmt.Sprintf("%s/repositories/%s/pulls/%d", org, repo, p.Number): p.Title, org + "/ledger": "noxaudit/demo/"} {
+		a, err := v.follow(ctx, http.MethodGet, address, nil)
+		if err != nil {
+			return "", err
+		}
+		if a.status != http.StatusOK || !strings.Contains(a.body, html.EscapeString(want)) {
+			return "", fmt.Errorf("%s: %d, and no %q on it", address, a.status, want)
+		}
+	}
+	return fmt.Sprintf("%s sees %s at %s: repositories, the waiver %s, the pull request and the ledger.", demo.Owner, demo.Org, org, id), nil
+}
+
 // signedIn goes through a sign-in as a browser does, and says whether it led past the callback.
 func (t *telling) signedIn(ctx context.Context, login string) (in bool, page string, err error) {
-	v := t.visitor(login)
-	ask, err := v.follow(ctx, http.MethodGet, t.d.web+"/auth/login?next=%2F", nil)
+	return t.visitor(login).signIn(ctx, t.d.web)
+}
+
+func (v *visitor) signIn(ctx context.Context, web string) (in bool, page string, err error) {
+	ask, err := v.follow(ctx, http.MethodGet, web+"/auth/login?next=%2F", nil)
 	if err != nil {
 		return false, "", err
 	}
-	if !strings.HasPrefix(ask.at.String(), t.d.github+"/login/oauth/authorize?") {
+	if !strings.HasPrefix(ask.at.String(), v.base+"/login/oauth/authorize?") {
 		return false, "", fmt.Errorf("sign-in leads to %s", ask.at)
 	}
 	form := ask.at.Query()
 	form.Set("agree", "yes")
-	back, err := v.follow(ctx, http.MethodPost, t.d.github+"/login/oauth/authorize", form)
+	back, err := v.follow(ctx, http.MethodPost, v.base+"/login/oauth/authorize", form)
 	if err != nil {
 		return false, "", err
 	}
-	return strings.HasPrefix(back.at.String(), t.d.web+"/") && back.at.Path != "/auth/callback" && back.at.Path != "/auth/login", back.body, nil
+	return strings.HasPrefix(back.at.String(), web+"/") && back.at.Path != "/auth/callback" && back.at.Path != "/auth/login", back.body, nil
 }
 
 func (t *telling) forged(ctx context.Context) (string, error) {
