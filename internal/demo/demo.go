@@ -224,6 +224,9 @@ func (p Past) Live(ctx context.Context) error {
 			todo = append(todo, s)
 		}
 	}
+	if err := p.firstLook(ctx); err != nil {
+		return err
+	}
 	for len(todo) > 0 { // a day at a time; on each day every repository has its own people
 		day := todo[0].day
 		n := 0
@@ -252,6 +255,20 @@ func (p Past) Live(ctx context.Context) error {
 		return err
 	}
 	p.Clock.Arrive()
+	return nil
+}
+
+// firstLook waits until the App has looked at every repository that it was installed on.
+func (p Past) firstLook(ctx context.Context) error {
+	for _, r := range p.Sim.Repos() {
+		tip, err := p.Sim.Commits(r.FullName, r.DefaultBranch, "", 1)
+		if err != nil {
+			return err
+		}
+		if _, err := WaitForCheck(ctx, p.Sim, r.FullName, tip[0].SHA, p.Check); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

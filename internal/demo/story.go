@@ -135,6 +135,7 @@ func withKeys(text string) string {
 		"{{key:aws}}", awsKey(3),
 		"{{key:aws-2}}", awsKey(10),
 		"{{key:slack-2}}", slackToken(11),
+		"{{password}}", madeUp(14, 12),
 		"{{key:gcp}}", "AI"+"za"+madeUp(35, 4),
 		"{{key:gcp-2}}", "AI"+"za"+madeUp(35, 5),
 		"{{key:slack}}", slackToken(6),
