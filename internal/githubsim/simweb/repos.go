@@ -81,6 +81,9 @@ func (w *web) home(v *visit) (*view, error) {
 		if (a.Parent == "") != (b.Parent == "") { // forks last
 			return strings.Compare(a.Parent, b.Parent)
 		}
+		if (len(a.Pulls) > 0) != (len(b.Pulls) > 0) { // what waits for somebody first
+			return len(b.Pulls) - len(a.Pulls)
+		}
 		return b.Newest.At.Compare(a.Newest.At)
 	})
 	return &view{page: "home", title: "Repositories", body: body}, nil
