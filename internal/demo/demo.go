@@ -224,9 +224,7 @@ func (p Past) Live(ctx context.Context) error {
 			todo = append(todo, s)
 		}
 	}
-	if err := p.firstLook(ctx); err != nil {
-		return err
-	}
+	first := true
 	for len(todo) > 0 { // a day at a time; on each day every repository has its own people
 		day := todo[0].day
 		n := 0
@@ -236,6 +234,10 @@ func (p Past) Live(ctx context.Context) error {
 		}
 		todo = todo[n:]
 		today, ctx := errgroup.WithContext(ctx)
+		if first { // the first day is not over before the App has looked at everything
+			first = false
+			today.Go(func() error { return p.firstLook(ctx) })
+		}
 		for _, steps := range repos {
 			today.Go(func() error {
 				for _, s := range steps {
@@ -258,15 +260,21 @@ func (p Past) Live(ctx context.Context) error {
 	return nil
 }
 
-// firstLook waits until the App has looked at every repository that it was installed on.
+// firstLook waits until the App has looked at every repository that it was installed on: at its newest commit, which may
+// be another one by the time.
 func (p Past) firstLook(ctx context.Context) error {
 	for _, r := range p.Sim.Repos() {
-		tip, err := p.Sim.Commits(r.FullName, r.DefaultBranch, "", 1)
-		if err != nil {
-			return err
-		}
-		if _, err := WaitForCheck(ctx, p.Sim, r.FullName, tip[0].SHA, p.Check); err != nil {
-			return err
+		for seen := false; !seen; {
+			tip, err := p.Sim.Commits(r.FullName, r.DefaultBranch, "", 1)
+			if err != nil {
+				return err
+			}
+			step, cancel := context.WithTimeout(ctx, time.Second)
+			_, err = WaitForCheck(step, p.Sim, r.FullName, tip[0].SHA, p.Check)
+			cancel()
+			if seen = err == nil; ctx.Err() != nil {
+				return err
+			}
 		}
 	}
 	return nil

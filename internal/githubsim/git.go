@@ -334,6 +334,19 @@ func (g gitDir) changes(base, head string, patches bool) ([]fileChange, error) {
 	return all, nil
 }
 
+// changed is changes without patches. What two commits differ in never changes, so it is remembered.
+func (s *Server) changed(g gitDir, base, head string) ([]fileChange, error) {
+	key := string(g) + ":" + base + ":" + head
+	if known, ok := s.diffs[key]; ok {
+		return known, nil
+	}
+	files, err := g.changes(base, head, false)
+	if err == nil {
+		s.diffs[key] = files
+	}
+	return files, err
+}
+
 // mergeBase is where two lines of history parted, or "".
 func (g gitDir) mergeBase(a, b string) string {
 	sha, err := g.run("merge-base", a, b)

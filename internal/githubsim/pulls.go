@@ -176,7 +176,11 @@ func (s *Server) refresh(p *pull) error {
 }
 
 func (s *Server) filesOf(p *pull, patches bool) ([]fileChange, error) {
-	return p.repo.git.changes(p.repo.git.mergeBase(p.baseSHA, p.headSHA), p.headSHA, patches)
+	base := p.repo.git.mergeBase(p.baseSHA, p.headSHA)
+	if !patches {
+		return s.changed(p.repo.git, base, p.headSHA)
+	}
+	return p.repo.git.changes(base, p.headSHA, true)
 }
 
 // emitPull sends an event about a pull request.
