@@ -50,7 +50,8 @@ type Worker struct {
 	wake  chan struct{} // the ledger has something to sequence
 	again chan struct{} // GitHub's lists have changed
 
-	arrived chan store.DeliveryKey
+	arrived  chan store.DeliveryKey
+	keptAway chan store.HeadKey // heads whose job another one kept away
 }
 
 type deliveryArgs struct {
@@ -102,7 +103,7 @@ func Start(ctx context.Context, o Options) (*Worker, error) {
 	if o.Pause == nil {
 		o.Pause = Pause
 	}
-	w := &Worker{o: o, wake: make(chan struct{}, 1), again: make(chan struct{}, 1), arrived: make(chan store.DeliveryKey, 1024)}
+	w := &Worker{o: o, wake: make(chan struct{}, 1), again: make(chan struct{}, 1), arrived: make(chan store.DeliveryKey, 1024), keptAway: make(chan store.HeadKey, 64)}
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &deliveryWorker{w: w})
 	river.AddWorker(workers, &headWorker{w: w})
@@ -119,6 +120,7 @@ func Start(ctx context.Context, o Options) (*Worker, error) {
 		return nil, errors.Join(fmt.Errorf("jobs: %w", err), q.close())
 	}
 	w.wg.Go(func() { w.jobs(loops) })
+	w.wg.Go(func() { w.eager(loops) })
 	w.loop(loops, o.Look, nil, w.look)
 	w.loop(loops, dropEvery, nil, w.drop)
 	if o.Sequence != nil {
@@ -193,7 +195,7 @@ func (w *Worker) jobs(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case key := <-w.arrived:
-			if err := w.queue.insert(ctx, deliveryArgs{key.Account.String(), key.GUID}); err != nil && ctx.Err() == nil {
+			if _, err := w.queue.insert(ctx, deliveryArgs{key.Account.String(), key.GUID}); err != nil && ctx.Err() == nil {
 				w.o.Log.Warn().Err(err).Str("delivery", key.GUID).Msg("job")
 			}
 		}
@@ -202,8 +204,15 @@ func (w *Worker) jobs(ctx context.Context) {
 
 func (w *Worker) wanted(ctx context.Context, heads []store.HeadKey) error {
 	for _, h := range heads {
-		if err := w.queue.insert(ctx, headArgs{h.Account.String(), h.Repository, h.SHA.String()}); err != nil {
+		refused, err := w.queue.insert(ctx, headArgs{h.Account.String(), h.Repository, h.SHA.String()})
+		if err != nil {
 			return err
+		}
+		if refused {
+			select {
+			case w.keptAway <- h:
+			default: // the look finds it
+			}
 		}
 	}
 	return nil
@@ -222,7 +231,7 @@ func (w *Worker) look(ctx context.Context) error {
 		return err
 	}
 	for _, d := range deliveries {
-		if err := w.queue.insert(ctx, deliveryArgs{d.Account.String(), d.GUID}); err != nil {
+		if _, err := w.queue.insert(ctx, deliveryArgs{d.Account.String(), d.GUID}); err != nil {
 			return err
 		}
 	}
@@ -249,7 +258,8 @@ func (w *Worker) look(ctx context.Context) error {
 }
 
 func (w *Worker) answer(ctx context.Context, k store.CommandKey) error {
-	return w.queue.insert(ctx, answerArgs{k.Account.String(), k.Repository, k.Surface, k.ID})
+	_, err := w.queue.insert(ctx, answerArgs{k.Account.String(), k.Repository, k.Surface, k.ID})
+	return err
 }
 
 // sweepBack is how far back GitHub's list of deliveries is read: it keeps about three days.
