@@ -334,14 +334,24 @@ type EntryRow struct {
 
 // EntriesAt are the entries that a source got in one change, in their order; at most MaxEntries.
 func (t *Tenant) EntriesAt(ctx context.Context, source string, at time.Time) ([]EntryRow, error) {
+	return t.entryRows(ctx, `SELECT COALESCE(seq, -1), body FROM outbox WHERE account = $1 AND source = $2 AND at = $3 ORDER BY sseq LIMIT $4`,
+		source, at.UnixMicro(), MaxEntries)
+}
+
+// EntriesFrom are the first entries that a source got at a time or later, in their order.
+func (t *Tenant) EntriesFrom(ctx context.Context, source string, from time.Time, limit int) ([]EntryRow, error) {
+	return t.entryRows(ctx, `SELECT COALESCE(seq, -1), body FROM outbox WHERE account = $1 AND source = $2 AND at >= $3 ORDER BY at, sseq LIMIT $4`,
+		source, from.UnixMicro(), max(limit, 0))
+}
+
+func (t *Tenant) entryRows(ctx context.Context, statement string, args ...any) ([]EntryRow, error) {
 	var out []EntryRow
 	err := t.query(ctx, "outbox", func(rows *sql.Rows) error {
 		var r EntryRow
 		err := rows.Scan(&r.Seq, &r.Body)
 		out = append(out, r)
 		return err
-	}, `SELECT COALESCE(seq, -1), body FROM outbox WHERE account = $1 AND source = $2 AND at = $3 ORDER BY sseq LIMIT $4`,
-		source, at.UnixMicro(), MaxEntries)
+	}, statement, args...)
 	return out, err
 }
 
