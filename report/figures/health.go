@@ -21,7 +21,7 @@ const (
 )
 
 func (s State) String() string {
-	return [...]string{"not audited", "healthy", "attention", "critical"}[min(s, Critical)]
+	return [...]string{"not-audited", "healthy", "attention", "critical"}[min(s, Critical)]
 }
 
 // What open findings cost, of 100 points. Each severity costs at most its most; info costs nothing.
