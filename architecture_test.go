@@ -18,7 +18,7 @@ import (
 const module = "github.com/noxaudit/noxaudit/"
 
 // values may be imported by every room.
-var values = []string{"internal/finding", "internal/name", "internal/canon", "internal/escape", "policy/verdict"}
+var values = []string{"internal/finding", "internal/name", "internal/canon", "internal/escape", "policy/verdict", "policy/waiver"}
 
 // forTests may be imported by every room's tests, and by nothing else.
 var forTests = []string{"internal/dbtest", "internal/gittest", "internal/githubsim", "internal/seedtest"}

@@ -22,7 +22,7 @@ type Input struct {
 	Subject     verdict.Subject
 	Findings    []finding.Finding // of all auditors, marked as introduced or not
 	Policy      Set
-	Waivers     []verdict.Waiver // none in this version: Judge refuses one rather than ignore it
+	Waivers     []verdict.Waiver // in force; see Judge
 	Assessments []Assessment     // of all auditors that ran or should have
 	Time        time.Time        // of the event that asks for the verdict; never the time of judging
 	Engine      string           // version of this program
@@ -64,6 +64,13 @@ var ErrInput = errors.New("judge: unusable input")
 //     large file by default.
 //
 // The conclusion is to block when the effect of at least one policy is.
+//
+// # Waivers
+//
+// A finding that would block or warn, and that a waiver covers (same fingerprint and content, not past its end at the
+// time of the event), neither blocks nor warns: it is listed as waived, with the waiver's id. What cannot be waived
+// are the floor's policies, a failed auditor and a place that could not be looked at. Which waivers are in force is
+// the caller's to know: they are part of the input.
 func Judge(in Input) (verdict.Verdict, error) {
 	if err := in.check(); err != nil {
 		return verdict.Verdict{}, fmt.Errorf("%w: %w", ErrInput, err)
@@ -80,6 +87,10 @@ func Judge(in Input) (verdict.Verdict, error) {
 	if err != nil {
 		return verdict.Verdict{}, fmt.Errorf("%w: %w", ErrInput, err)
 	}
+	waivers, waiverDigest, err := orderWaivers(in.Waivers)
+	if err != nil {
+		return verdict.Verdict{}, fmt.Errorf("%w: %w", ErrInput, err)
+	}
 	v := verdict.Verdict{
 		Schema:     verdict.SchemaName,
 		Conclusion: verdict.Pass,
@@ -88,7 +99,7 @@ func Judge(in Input) (verdict.Verdict, error) {
 			Findings:    digest,
 			Policy:      in.Policy.digest,
 			Assessments: canon.Digest(assessed),
-			Waivers:     canon.Digest([]byte("[]")),
+			Waivers:     waiverDigest,
 			Time:        verdict.FormatTime(in.Time),
 			Engine:      in.Engine,
 		},
@@ -96,6 +107,7 @@ func Judge(in Input) (verdict.Verdict, error) {
 		NotAssessed: []verdict.Gap{},
 	}
 	ix := newIndex(findings)
+	ix.cover(waivers, v.Inputs.Time)
 	for _, p := range in.Policy.policies {
 		r, err := judgeOne(p, ix, assessments)
 		if err != nil {
@@ -136,9 +148,6 @@ func (in Input) check() error {
 	}
 	if in.Policy.digest == "" {
 		return errors.New("policy: none; Effective makes one, also where no document is")
-	}
-	if len(in.Waivers) > 0 {
-		return errors.New("waivers: this version judges none")
 	}
 	if y := in.Time.UTC().Year(); in.Time.IsZero() || y < 1 || y > 9999 {
 		return errors.New("time: none")
@@ -251,6 +260,7 @@ func sortByBytes(fs []finding.Finding) error {
 type index struct {
 	findings               []finding.Finding
 	facts                  []fact // one per finding
+	waivers                []verdict.Waiver
 	focuses, types, places []string
 }
 
@@ -262,6 +272,7 @@ type fact struct {
 	introduced        bool
 	from              int32 // number of the path it was moved from, or -1
 	selected          bool  // by at least one policy
+	waiver            int32 // number of the waiver that covers it, or -1
 }
 
 func newIndex(fs []finding.Finding) *index {
@@ -278,6 +289,7 @@ func newIndex(fs []finding.Finding) *index {
 			confidence: f.Confidence,
 			introduced: f.Introduced,
 			from:       -1,
+			waiver:     -1,
 		}
 		if f.MovedFrom != "" {
 			ix.facts[i].from = number(place, &ix.places, f.MovedFrom)
@@ -365,7 +377,7 @@ func judgeOne(p Policy, ix *index, assessments []Assessment) (verdict.Result, er
 		Rule:        p.Rule,
 		Origin:      verdict.Origin{Layer: string(p.Origin.Layer), Path: p.Origin.Path, Blob: p.Origin.Blob, Line: p.Position.Line},
 	}
-	var blocking, warning worst
+	var blocking, warning, waived worst
 	ix.each(m, func(i int, f *fact) {
 		f.selected = true
 		r.Counts.Matched++
@@ -391,18 +403,21 @@ func judgeOne(p Policy, ix *index, assessments []Assessment) (verdict.Result, er
 			r.Counts.BelowConfidence++
 			action = lower(action)
 		}
-		switch action {
-		case verdict.Block:
+		switch {
+		case action != verdict.Report && f.waiver >= 0 && p.waivable():
+			r.Counts.Waived++
+			waived.add(f, acting{i, short, introduced, ix.waivers[f.waiver].ID})
+		case action == verdict.Block:
 			r.Counts.Blocking++
-			blocking.add(f, acting{i, short, introduced})
-		case verdict.Warn:
+			blocking.add(f, acting{i, short, introduced, ""})
+		case action == verdict.Warn:
 			r.Counts.Warning++
-			warning.add(f, acting{i, short, introduced})
+			warning.add(f, acting{i, short, introduced, ""})
 		default:
 			r.Counts.Reported++
 		}
 	})
-	r.Blocking, r.Warning = refs(p, ix, &blocking), refs(p, ix, &warning)
+	r.Blocking, r.Warning, r.Waived = refs(p, ix, &blocking), refs(p, ix, &warning), refs(p, ix, &waived)
 
 	look := lookOf(p, m, assessments)
 	r.DecidedBy, r.Gaps, r.Counts.Gaps = look.decidedBy, look.gaps, look.gapCount
@@ -440,6 +455,8 @@ func outcome(p Policy, c verdict.Tally, look look) (verdict.Outcome, verdict.Eff
 		return verdict.OutcomeWarned, effect
 	case len(look.decidedBy) == 0:
 		return verdict.OutcomeNotAssessed, effect
+	case c.Waived > 0:
+		return verdict.OutcomeWaived, effect
 	case c.Reported > 0:
 		return verdict.OutcomeReported, effect
 	}
@@ -468,7 +485,8 @@ const firstPerPlace = 5
 type acting struct {
 	i          int
 	short      shortfall
-	introduced bool // as this policy sees it
+	introduced bool   // as this policy sees it
+	waiver     string // id of the waiver that covers it
 }
 
 func (w *worst) add(f *fact, a acting) {
@@ -495,7 +513,7 @@ func refs(p Policy, ix *index, w *worst) []verdict.Ref {
 			f := &ix.findings[a.i]
 			ref := verdict.Ref{
 				ID: f.ID, Fingerprint: f.Fingerprint, Content: f.Content, Type: f.Type, Severity: f.Severity,
-				Path: f.Path, Line: max(f.Region.StartLine, 0), Introduced: a.introduced,
+				Path: f.Path, Line: max(f.Region.StartLine, 0), Introduced: a.introduced, Waiver: a.waiver,
 			}
 			switch a.short {
 			case otherEvidence:
@@ -601,6 +619,9 @@ func reason(p Policy, r verdict.Result, l look) string {
 		say("%s%s %s only, for %s evidence or confidence.", plural(c.Warning, kind), at, verb(c.Warning, "warns", "warn"), verb(c.Warning, "its", "their"))
 	case c.Warning > 0:
 		say("%s%s %s.", plural(c.Warning, kind), at, verb(c.Warning, "is a warning", "are warnings"))
+	}
+	if c.Waived > 0 {
+		say("%s%s %s waived.", plural(c.Waived, kind), at, verb(c.Waived, "is", "are"))
 	}
 	if c.Reported > 0 {
 		say("%s%s %s reported.", plural(c.Reported, kind), at, verb(c.Reported, "is", "are"))

@@ -10,6 +10,7 @@ import (
 	"github.com/noxaudit/noxaudit/internal/finding"
 	"github.com/noxaudit/noxaudit/internal/render"
 	"github.com/noxaudit/noxaudit/policy/verdict"
+	"github.com/noxaudit/noxaudit/policy/waiver"
 )
 
 // maxAnnotations is how many annotations one run gets: more help nobody, and each fifty cost a call.
@@ -34,6 +35,9 @@ func compose(c *Check, tolds []told) {
 			fmt.Fprintf(&b, "## %s\n\n", escape.Markdown(t.label))
 		}
 		story := render.Story{Verdict: t.Verdict, ID: t.ID, Findings: t.found.Findings, Resolved: len(t.found.Resolved), Notes: t.notes}
+		if t.pull != 0 {
+			story.Waivable = waivableBy(waiver.DefaultTerms())
+		}
 		b.WriteString(render.Markdown(story, limit-200))
 		if i < len(tolds)-1 {
 			b.WriteString("\n")

@@ -45,9 +45,10 @@ type Request struct {
 	Head     *source.Snapshot // what is judged
 	Base     *source.Snapshot // what it is compared with; nil: everything is in scope
 	Policy   policy.Set
-	Sources  []PolicySource // the documents Policy was made of, kept for later readers
-	Actor    ledger.Actor   // who asked
-	Trigger  string         // why: "push", "pull_request.synchronize", "command line"
+	Sources  []PolicySource   // the documents Policy was made of, kept for later readers
+	Waivers  []verdict.Waiver // in force for what was found; the command line has none
+	Actor    ledger.Actor     // who asked
+	Trigger  string           // why: "push", "pull_request.synchronize", "command line"
 	Progress func(audit.Progress)
 }
 
@@ -121,7 +122,11 @@ type Judged struct {
 
 // Judge decides about what an audit found. It is pure: at is the time of the event that asks.
 func (g *Gate) Judge(req Request, found *audit.Report, at time.Time) (Judged, error) {
-	v, err := policy.Judge(input(req, found, at, g.Engine))
+	return judged(input(req, found, at, g.Engine))
+}
+
+func judged(in policy.Input) (Judged, error) {
+	v, err := policy.Judge(in)
 	if err != nil {
 		return Judged{}, err
 	}
@@ -150,7 +155,7 @@ func input(req Request, found *audit.Report, at time.Time, engine string) policy
 	}
 	return policy.Input{
 		Subject: subject, Findings: found.Findings, Policy: req.Policy,
-		Assessments: assessments(found.Assessments), Time: at, Engine: engine,
+		Waivers: req.Waivers, Assessments: assessments(found.Assessments), Time: at, Engine: engine,
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/noxaudit/noxaudit/internal/name"
 	"github.com/noxaudit/noxaudit/ledger"
+	"github.com/noxaudit/noxaudit/policy/waiver"
 )
 
 // What the gate hears from GitHub and says to it, in its own words. internal/github translates both ways and
@@ -37,6 +38,7 @@ type Event struct {
 	Installation *InstallationEvent
 	Repository   *RepositoryEvent
 	Membership   *MembershipEvent
+	Remark       *RemarkEvent
 }
 
 // Pull is a pull request as an event or a listing describes it.
@@ -59,6 +61,7 @@ type Pull struct {
 type PullEvent struct {
 	Action string // "opened", "synchronize", "reopened", "edited", "ready_for_review", "converted_to_draft", "closed"
 	Pull   Pull
+	Before name.Commit // of synchronize: the head before this one; zero where it is not told
 }
 
 // PushEvent is push.
@@ -108,6 +111,19 @@ type RepositoryEvent struct {
 type MembershipEvent struct {
 	Kind   string // the event's name
 	Action string
+}
+
+// RemarkEvent is something a person wrote on a pull request: issue_comment, pull_request_review,
+// pull_request_review_comment.
+type RemarkEvent struct {
+	Action  string // "created", "edited", "deleted"; a submitted review is created
+	Surface string // of the store: SurfaceComment, SurfaceReview, SurfaceReviewComment
+	ID      int64
+	Pull    int
+	Body    string
+	Author  waiver.Actor // who wrote it; the event's sender may be somebody else
+	Touched bool         // of a created one: it has been edited since
+	At      time.Time    // when that happened
 }
 
 // Check is the one check run of a commit as it should be on GitHub.
@@ -174,6 +190,34 @@ type DeliveryRecord struct {
 	Delivered time.Time
 	Event     string
 	OK        bool // answered with 2xx
+}
+
+// People is what the gate asks GitHub about persons, at the moment they act.
+type People interface {
+	// Permission is what a person may do in a repository now, with the person's numeric id. Somebody whom GitHub does
+	// not know has waiver.None.
+	Permission(ctx context.Context, o Origin, login string) (id int64, p waiver.Permission, err error)
+	// Pull is a pull request as it is now, with everybody who has a part in its commits.
+	Pull(ctx context.Context, o Origin, number int) (PullNow, error)
+}
+
+// PullNow is a pull request with its people.
+type PullNow struct {
+	Open         bool
+	Head         name.Commit
+	Author       int64
+	Contributors []int64  // authors, committers and co-authors of its commits, by numeric id
+	Unattributed int      // commits whose author or committer GitHub does not know, or that it does not list
+	Named        []string // co-authors whom GitHub does not tell: names and addresses, in lower case
+}
+
+// Voice answers people.
+type Voice interface {
+	// React puts a reaction on what they wrote; where GitHub has none for it, nothing happens.
+	React(ctx context.Context, o Origin, surface string, id int64, reaction string) error
+	// Reply writes a comment on a pull request. marker is hidden in it: with retry set it is looked for first, so that
+	// an answer that got through is not given twice.
+	Reply(ctx context.Context, o Origin, pull int, marker, body string, retry bool) error
 }
 
 // ErrGitHubUnavailable says that GitHub could not do it now: it is down, slow, or asks for patience.

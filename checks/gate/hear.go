@@ -54,8 +54,9 @@ const maxAttempts = 8
 
 // Heard is what a delivery left to be done.
 type Heard struct {
-	Heads     []store.HeadKey // to look at
-	Reconcile bool            // which repositories there are has changed: ask GitHub for the lists
+	Heads     []store.HeadKey   // to look at
+	Reconcile bool              // which repositories there are has changed: ask GitHub for the lists
+	Answer    *store.CommandKey // somebody is owed an answer
 }
 
 // Parse reads a delivery's body; see internal/github.
@@ -63,7 +64,7 @@ type Parse func(event string, body []byte) (Event, error)
 
 // Hear does what a delivery asks for: it brings the known state of GitHub up to date and raises the wanted
 // generation of every head that has to be looked at. A delivery that was heard before has no effect.
-func (g *Gate) Hear(ctx context.Context, key store.DeliveryKey, parse Parse) (Heard, error) {
+func (g *Gate) Hear(ctx context.Context, key store.DeliveryKey, parse Parse, people People) (Heard, error) {
 	tenant := g.Store.For(key.Account)
 	attempts, err := tenant.DeliveryTried(ctx, key.GUID)
 	if errors.Is(err, store.ErrAlreadyDone) {
@@ -76,9 +77,19 @@ func (g *Gate) Hear(ctx context.Context, key store.DeliveryKey, parse Parse) (He
 	if err != nil {
 		return Heard{}, err
 	}
+	ev, err := parse(d.Event, d.Body)
+	for again := 1; ; again++ {
+		heard, hearErr := g.heard(ctx, tenant, key, d, ev, err, attempts, people)
+		if errors.Is(hearErr, store.ErrStale) && again < maxOvertaken { // a waiver changed meanwhile
+			continue
+		}
+		return heard, hearErr
+	}
+}
+
+func (g *Gate) heard(ctx context.Context, tenant *store.Tenant, key store.DeliveryKey, d store.Delivery, ev Event, err error, attempts int, people People) (Heard, error) {
 	at := g.Now()
 	c := store.Change{Time: at, DeliveryDone: &store.DeliveryDone{GUID: key.GUID, State: store.DeliveryFinished, At: at}}
-	ev, err := parse(d.Event, d.Body)
 	if attempts > maxAttempts {
 		err = fmt.Errorf("its processing began %d times and never ended", attempts)
 	}
@@ -91,7 +102,15 @@ func (g *Gate) Hear(ctx context.Context, key store.DeliveryKey, parse Parse) (He
 		return Heard{}, done(tenant.Commit(ctx, c))
 	}
 	content := map[string]any{"event": d.Event, "action": d.Action}
-	if err := g.effect(ctx, tenant, &c, ev, content); err != nil {
+	if ev.Remark != nil {
+		err = g.remarked(ctx, tenant, &c, ev, content, people)
+	} else {
+		err = g.effect(ctx, tenant, &c, ev, content)
+	}
+	if errors.Is(err, store.ErrAlreadyDone) { // this remark was acted on before, under another delivery
+		c = store.Change{Time: at, DeliveryDone: c.DeliveryDone}
+		content["known"] = true
+	} else if err != nil {
 		return Heard{}, err
 	}
 	subject := map[string]string{"delivery": key.GUID}
@@ -107,6 +126,9 @@ func (g *Gate) Hear(ctx context.Context, key store.DeliveryKey, parse Parse) (He
 	heard := Heard{Reconcile: ev.Installation != nil || ev.Repository != nil}
 	for _, w := range c.Want {
 		heard.Heads = append(heard.Heads, store.HeadKey{Account: key.Account, Repository: w.Repository, SHA: w.SHA})
+	}
+	if c.Command != nil && (c.Command.Answer != "" || c.Command.Reaction != "") {
+		heard.Answer = &store.CommandKey{Account: key.Account, Repository: c.Command.Repository, Surface: c.Command.Surface, ID: c.Command.ID}
 	}
 	return heard, nil
 }
@@ -129,7 +151,14 @@ func (g *Gate) effect(ctx context.Context, tenant *store.Tenant, c *store.Change
 	case ev.Pull != nil:
 		p := ev.Pull.Pull
 		content["pull"], content["head"] = p.Number, p.Head.String()
-		c.Pulls = append(c.Pulls, pullOf(repo, p))
+		row := pullOf(repo, p)
+		switch ev.Pull.Action { // who brought this head, and what it replaces
+		case "opened":
+			row.Follows, row.Pusher = store.FirstHead, personID(ev.Sender)
+		case "synchronize":
+			row.Follows, row.Pusher = ev.Pull.Before.String(), personID(ev.Sender)
+		}
+		c.Pulls = append(c.Pulls, row)
 		if ev.Pull.Action != "closed" && p.Open {
 			want(c, repo, p.Head)
 		}
@@ -149,6 +178,15 @@ func (g *Gate) effect(ctx context.Context, tenant *store.Tenant, c *store.Change
 		return installed(c, ev.Installation, content)
 	}
 	return nil
+}
+
+// personID is the numeric id of who did it; 0 when there is none.
+func personID(a ledger.Actor) int64 {
+	id, err := strconv.ParseInt(a.ID, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return id
 }
 
 func want(c *store.Change, repo string, head name.Commit) {

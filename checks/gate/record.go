@@ -24,6 +24,7 @@ const (
 	kindAssessments = "assessments"
 	kindVerdict     = "verdict"
 	kindSource      = "policy source"
+	kindWaivers     = "waivers"
 )
 
 // perChange is how many findings go into one change, each with its entry; the last change has room for the
@@ -236,6 +237,7 @@ type decision struct {
 	Verdict    string             `json:"verdict"` // digest
 	ID         string             `json:"id"`
 	Conclusion verdict.Conclusion `json:"conclusion"`
+	Trigger    string             `json:"trigger,omitempty"` // of one without an audit: what changed
 	Head       string             `json:"head,omitempty"`
 	Base       string             `json:"base,omitempty"`
 	Inputs     verdict.Inputs     `json:"inputs"`
@@ -266,23 +268,35 @@ func (r *recording) conclude(c *store.Change, found *Audited, j Judged) error {
 	if err != nil {
 		return fmt.Errorf("record: %w", err)
 	}
-	decided := decision{
-		Verdict: j.Digest, ID: j.ID, Conclusion: j.Conclusion,
-		Head: ran.Head, Base: ran.Base, Inputs: j.Inputs,
-	}
-	for _, p := range j.Policies {
-		decided.Policies = append(decided.Policies, decidedPolicy{p.Name, p.Action, p.Outcome})
-	}
 	if err := r.add(c, "audit.completed", map[string]string{"audit": found.ID}, ran); err != nil {
 		return err
 	}
-	if err := r.add(c, "verdict.reached", map[string]string{"audit": found.ID, "verdict": j.Digest}, decided); err != nil {
+	if err := r.verdict(c, j, found.ID, ""); err != nil {
 		return err
 	}
 	c.Line = &store.Line{Head: j.Subject.Head, Tree: r.req.Head.ID(), AuditedAt: found.Finished}
 	c.Audit = &store.Audit{
 		ID: found.ID, Repository: r.req.Repo.ID, Line: r.req.Line, Head: j.Subject.Head, Base: j.Subject.Base,
 		Started: found.Started, Finished: found.Finished, Stats: stats,
+	}
+	return nil
+}
+
+// verdict adds a verdict with its entry: of an audit, or, with a trigger, of what was found before.
+func (r *recording) verdict(c *store.Change, j Judged, audit, trigger string) error {
+	decided := decision{
+		Verdict: j.Digest, ID: j.ID, Conclusion: j.Conclusion, Trigger: trigger,
+		Head: j.Subject.Head.String(), Base: j.Subject.Base.String(), Inputs: j.Inputs,
+	}
+	for _, p := range j.Policies {
+		decided.Policies = append(decided.Policies, decidedPolicy{p.Name, p.Action, p.Outcome})
+	}
+	subject := map[string]string{"verdict": j.Digest}
+	if audit != "" {
+		subject["audit"] = audit
+	}
+	if err := r.add(c, "verdict.reached", subject, decided); err != nil {
+		return err
 	}
 	at, err := time.Parse(time.RFC3339Nano, j.Inputs.Time)
 	if err != nil {
@@ -293,6 +307,18 @@ func (r *recording) conclude(c *store.Change, found *Audited, j Judged) error {
 		Conclusion: string(j.Conclusion), Time: at,
 	}
 	return nil
+}
+
+// waiverDocuments are the waivers of a verdict as a document; none for none.
+func waiverDocuments(ws []verdict.Waiver) ([]store.Document, error) {
+	if len(ws) == 0 {
+		return nil, nil
+	}
+	b, err := policy.CanonicalWaivers(ws)
+	if err != nil {
+		return nil, err
+	}
+	return []store.Document{{Kind: kindWaivers, Body: b}}, nil
 }
 
 // documents are the verdict and all that it follows from, each under the digest that the verdict names.
@@ -311,6 +337,11 @@ func documents(req Request, found *audit.Report, j Judged) ([]store.Document, er
 		{Kind: kindAssessments, Body: as},
 		{Kind: kindVerdict, Body: j.Canonical},
 	}
+	ws, err := waiverDocuments(req.Waivers)
+	if err != nil {
+		return nil, err
+	}
+	docs = append(docs, ws...)
 	for _, s := range req.Sources {
 		docs = append(docs, store.Document{Kind: kindSource, Body: s.Bytes})
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/noxaudit/noxaudit/internal/canon"
 	"github.com/noxaudit/noxaudit/internal/finding"
 	"github.com/noxaudit/noxaudit/internal/name"
 	"github.com/noxaudit/noxaudit/internal/store"
@@ -78,6 +79,14 @@ func loadInput(ctx context.Context, tenant *store.Tenant, v verdict.Verdict) (po
 	)
 	if err != nil {
 		return policy.Input{}, err
+	}
+	// No waivers are no document.
+	if none, noneErr := policy.CanonicalWaivers(nil); noneErr != nil {
+		return policy.Input{}, noneErr
+	} else if v.Inputs.Waivers != canon.Digest(none) {
+		if err := read(kindWaivers, v.Inputs.Waivers, func(b []byte) (err error) { in.Waivers, err = policy.ParseWaivers(b); return err }); err != nil {
+			return policy.Input{}, err
+		}
 	}
 	in.Time, err = time.Parse(time.RFC3339Nano, v.Inputs.Time)
 	if err != nil {

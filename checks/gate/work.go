@@ -39,6 +39,8 @@ var ErrRefGone = errors.New("the ref is gone")
 type Hub struct {
 	Publisher Publisher
 	Fetcher   Fetcher
+	People    People
+	Voice     Voice
 	Details   func(account name.Account, repository string, head name.Commit) string // the address of the page about a head; nil: none
 }
 
@@ -47,9 +49,10 @@ type occasion struct {
 	line    string // of the store
 	context verdict.Context
 	pull    int
-	label   string // for people: "pull request #7 into main"
-	ref     string // the ref that must point to the head
-	baseRef string // where the base and the policies come from; "" when baseID is exact
+	row     store.Pull // of a pull request
+	label   string     // for people: "pull request #7 into main"
+	ref     string     // the ref that must point to the head
+	baseRef string     // where the base and the policies come from; "" when baseID is exact
 	baseID  name.Commit
 	adhoc   bool
 }
@@ -103,12 +106,26 @@ func (g *Gate) generation(ctx context.Context, tenant *store.Tenant, key store.H
 	if hub.Details != nil {
 		check.DetailsURL = hub.Details(key.Account, key.Repository, key.SHA)
 	}
-	announced := g.announce(ctx, tenant, h, check, hub, len(occasions) > 0)
-	tolds, workErr := g.judgeAll(ctx, origin, key.SHA, occasions, hub)
-	// Whatever came of the audit, the announcement has to be waited for: its id is the run's.
-	a := <-announced
-	if a.id != 0 {
-		check.ID = a.id
+	var (
+		tolds   []told
+		moved   []store.Pull
+		workErr error
+		a       announcement
+		again   bool
+	)
+	if h.Done >= h.AuditWanted && h.State == store.CheckCompleted {
+		if tolds, again, err = g.rejudgeAll(ctx, origin, key.SHA, occasions); err != nil {
+			return err
+		}
+	}
+	if !again {
+		announced := g.announce(ctx, tenant, h, check, hub, len(occasions) > 0)
+		tolds, moved, workErr = g.judgeAll(ctx, origin, key.SHA, occasions, hub)
+		// Whatever came of the audit, the announcement has to be waited for: its id is the run's.
+		a = <-announced
+		if a.id != 0 {
+			check.ID = a.id
+		}
 	}
 	if errors.Is(a.err, ErrGitHubGone) {
 		return g.finish(ctx, tenant, h, "check.refused", map[string]any{"reason": a.err.Error()}, store.HeadCheck{CheckID: check.ID, Tried: true})
@@ -121,7 +138,13 @@ func (g *Gate) generation(ctx context.Context, tenant *store.Tenant, key store.H
 		}
 		return err
 	}
-	if len(tolds) == 0 && workErr == nil && (check.ID == 0 || h.State == store.CheckCompleted) {
+	if len(moved) > 0 {
+		if err := g.follow(ctx, tenant, h, moved); err != nil {
+			return err
+		}
+	}
+	// A run whose creation was tried may be there, with its answer lost: it is not left in progress.
+	if len(tolds) == 0 && workErr == nil && (check.ID == 0 && !h.Tried || h.State == store.CheckCompleted) {
 		return g.finish(ctx, tenant, h, "check.skipped", map[string]any{"reason": "it is no longer the head of anything"}, store.HeadCheck{})
 	}
 	check.Completed, check.Finished = true, g.Now()
@@ -191,6 +214,25 @@ func (g *Gate) announce(ctx context.Context, tenant *store.Tenant, h store.Head,
 	return out
 }
 
+// follow brings pull requests up to date whose ref the fetch found at another commit than their description says:
+// two events of one second cannot be put in order by their time, and one may be lost.
+func (g *Gate) follow(ctx context.Context, tenant *store.Tenant, h store.Head, moved []store.Pull) error {
+	at := g.Now()
+	c := store.Change{Time: at, Pulls: moved}
+	numbers := map[string]string{}
+	for _, p := range moved {
+		want(&c, p.Repository, p.Head)
+		numbers[strconv.Itoa(p.Number)] = p.Head.String()
+	}
+	err := g.entry(&c, at, tenant.Account(), "repository/"+h.Repository+"/checks", "pull.moved", ledger.Actor{Kind: "system", Name: "noxaudit"},
+		map[string]string{"repository": h.Repository, "head": h.SHA.String()}, map[string]any{"heads": numbers})
+	if err != nil {
+		return err
+	}
+	_, err = retry(ctx, g, func() (struct{}, error) { return struct{}{}, tenant.Commit(ctx, c) })
+	return err
+}
+
 func (g *Gate) keepID(ctx context.Context, tenant *store.Tenant, h store.Head, id int64) error {
 	return g.note(ctx, tenant, h, "check.created", map[string]any{"check": strconv.FormatInt(id, 10)}, store.HeadCheck{CheckID: id, Tried: true, State: store.CheckInProgress})
 }
@@ -236,7 +278,7 @@ func (g *Gate) occasions(ctx context.Context, tenant *store.Tenant, key store.He
 	var out []occasion
 	for _, p := range pulls {
 		out = append(out, occasion{
-			line: "pull/" + strconv.Itoa(p.Number), context: verdict.PullRequest, pull: p.Number,
+			line: "pull/" + strconv.Itoa(p.Number), context: verdict.PullRequest, pull: p.Number, row: p,
 			label: fmt.Sprintf("pull request #%d into %s", p.Number, p.BaseRef),
 			ref:   fmt.Sprintf("refs/pull/%d/head", p.Number), baseRef: "refs/heads/" + p.BaseRef,
 		})
@@ -251,10 +293,11 @@ func (g *Gate) occasions(ctx context.Context, tenant *store.Tenant, key store.He
 	return out, nil
 }
 
-// judgeAll fetches once and judges the head on every occasion that still holds.
-func (g *Gate) judgeAll(ctx context.Context, origin Origin, sha name.Commit, occasions []occasion, hub Hub) ([]told, error) {
+// judgeAll fetches once and judges the head on every occasion that still holds. moved are the pull requests whose
+// head is another one, as the fetch found it.
+func (g *Gate) judgeAll(ctx context.Context, origin Origin, sha name.Commit, occasions []occasion, hub Hub) (out []told, moved []store.Pull, err error) {
 	if len(occasions) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	var refs []string
 	add := func(ref string) {
@@ -269,34 +312,37 @@ func (g *Gate) judgeAll(ctx context.Context, origin Origin, sha name.Commit, occ
 	}
 	lease, err := hub.Fetcher.Fetch(ctx, origin, refs...)
 	if errors.Is(err, ErrRefGone) {
-		return nil, nil // a newer event tells what became of it
+		return nil, nil, nil // a newer event tells what became of it
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer lease.Release()
-	var out []told
 	for _, o := range occasions {
 		// The fetch confirms the head: a ref that has moved on is judged on its own commit, never on this one.
 		if head, err := lease.Commit(o.ref); err != nil || head != sha {
 			if err != nil {
-				return nil, err
+				return nil, nil, err
+			}
+			if o.pull != 0 {
+				o.row.Head, o.row.Follows, o.row.Pusher = head, "", 0
+				moved = append(moved, o.row)
 			}
 			continue
 		}
 		t, err := g.judgeOccasion(ctx, origin, sha, o, lease)
 		if errors.Is(err, source.ErrCorrupt) || errors.Is(err, source.ErrMissing) {
 			lease.Damaged()
-			return nil, fmt.Errorf("%w: the mirror is damaged and will be fetched anew: %w", ErrGitHubUnavailable, err)
+			return nil, nil, fmt.Errorf("%w: the mirror is damaged and will be fetched anew: %w", ErrGitHubUnavailable, err)
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if t != nil {
 			out = append(out, *t)
 		}
 	}
-	return out, nil
+	return out, moved, nil
 }
 
 // maxOvertaken is how often a head is audited again because its line was recorded by somebody else.
@@ -342,6 +388,9 @@ func (g *Gate) judgeOccasion(ctx context.Context, origin Origin, head name.Commi
 	for attempt := 1; ; attempt++ {
 		at := g.Now()
 		if t.found, err = g.Audit(ctx, req); err != nil {
+			return nil, err
+		}
+		if req.Waivers, err = g.waiversFor(ctx, origin.Repo, t.found.Findings, at); err != nil {
 			return nil, err
 		}
 		if t.Judged, err = g.Judge(req, t.found.Report, at); err != nil {

@@ -98,7 +98,7 @@ func (p *program) newService(ctx context.Context, o serviceOptions) (_ *service,
 	}
 	g := &gate.Gate{Store: s.record.store, Auditors: auditors, Options: audit.Options{Mask: mask}, Now: p.now, Rand: p.rand, Engine: engineVersion()}
 	s.worker, err = work.Start(ctx, work.Options{
-		Gate: g, Hub: gate.Hub{Publisher: app, Fetcher: fetcher{s.mirrors, app}}, Forge: app, Parse: github.ParseEvent,
+		Gate: g, Hub: gate.Hub{Publisher: app, Fetcher: fetcher{s.mirrors, app}, People: app, Voice: app}, Forge: app, Parse: github.ParseEvent,
 		Jobs: p.config.JobsDSN(), Log: s.log, Look: o.look,
 		Sequence: func(ctx context.Context, a name.Account) error { return s.record.sequence(ctx, a) },
 	})

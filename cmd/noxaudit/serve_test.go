@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,11 +27,12 @@ import (
 
 // hub is a simulated GitHub with an organisation, and the App that serves it.
 type hub struct {
-	t    testing.TB
-	sim  *githubsim.Server
-	app  githubsim.App
-	prog *program
-	stop func() // ends the App
+	ahead atomic.Int64 // nanoseconds
+	t     testing.TB
+	sim   *githubsim.Server
+	app   githubsim.App
+	prog  *program
+	stop  func() // ends the App
 
 	address string // where the App listens
 }
@@ -49,7 +51,8 @@ func newHub(t testing.TB, urls ...string) *hub {
 // newHubOf is newHub with other files on the default branch.
 func newHubOf(t testing.TB, files githubsim.Files, urls ...string) *hub {
 	t.Helper()
-	sim, err := githubsim.New(githubsim.Options{Dir: filepath.Join(t.TempDir(), "github"), HookWorkers: 4, HourlyLimit: -1})
+	h := &hub{t: t}
+	sim, err := githubsim.New(githubsim.Options{Dir: filepath.Join(t.TempDir(), "github"), HookWorkers: 4, HourlyLimit: -1, Now: h.now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +60,7 @@ func newHubOf(t testing.TB, files githubsim.Files, urls ...string) *hub {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &hub{t: t, sim: sim}
+	h.sim = sim
 	t.Cleanup(func() {
 		h.stop()
 		sim.Close()
@@ -74,14 +77,14 @@ func newHubOf(t testing.TB, files githubsim.Files, urls ...string) *hub {
 	h.app, err = sim.CreateApp(githubsim.AppSpec{
 		Owner: "octo", Name: "noxaudit", WebhookSecret: hookSecret,
 		Permissions: map[string]string{"checks": "write", "contents": "read", "pull_requests": "write", "members": "read", "merge_queues": "read"},
-		Events:      []string{"push", "pull_request", "merge_group", "check_run", "check_suite", "repository"},
+		Events:      []string{"push", "pull_request", "merge_group", "check_run", "check_suite", "repository", "issue_comment", "pull_request_review"},
 	})
 	h.must(err)
 	dir := t.TempDir()
 	pem := filepath.Join(dir, "app.pem")
 	h.must(os.WriteFile(pem, h.app.PrivateKeyPEM, 0o600))
 	h.prog = &program{
-		stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard, now: time.Now, rand: rand.Reader, columns: func() int { return 0 },
+		stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard, now: h.now, rand: rand.Reader, columns: func() int { return 0 },
 		config: config.Config{DataDir: filepath.Join(dir, "data"), Deployment: "test", Server: config.Server{
 			Listen: "127.0.0.1:0", GitHubAPIURL: base + "/api/v3", GitHubWebURL: base, GitHubAppID: strconv.FormatInt(h.app.ID, 10),
 			GitHubPrivateKeyFile: pem, GitHubWebhookSecret: hookSecret,
@@ -99,6 +102,12 @@ func newHubOf(t testing.TB, files githubsim.Files, urls ...string) *hub {
 	h.must(err)
 	return h
 }
+
+// now is the clock of GitHub and of the App.
+func (h *hub) now() time.Time { return time.Now().Add(time.Duration(h.ahead.Load())) }
+
+// later moves both clocks.
+func (h *hub) later(d time.Duration) { h.ahead.Add(int64(d)) }
 
 // command runs the command line beside the App.
 func (h *hub) command(args ...string) int {
@@ -183,6 +192,16 @@ func (h *hub) settled() {
 	}
 }
 
+// tip is the commit that a branch points to.
+func (h *hub) tip(branch string) string {
+	h.t.Helper()
+	repo, err := h.sim.Repo(repoName)
+	h.must(err)
+	tip, err := exec.Command("git", "-C", repo.Dir, "rev-parse", "refs/heads/"+branch).Output()
+	h.must(err)
+	return strings.TrimSpace(string(tip))
+}
+
 // pull pushes files to a new branch and opens a pull request.
 func (h *hub) pull(branch string, files githubsim.Files) (number int, sha string) {
 	h.t.Helper()
@@ -206,6 +225,7 @@ func eachStore(t *testing.T, test func(t *testing.T, h *hub)) {
 func TestAPullRequestThatLeaksAKeyTurnsRedAndItsFixGreen(t *testing.T) {
 	eachStore(t, func(t *testing.T, h *hub) {
 		h.must(h.sim.Protect("ada", repoName, "main", &githubsim.Protection{Required: []githubsim.RequiredCheck{{Context: github.CheckName, AppID: h.app.ID}}}))
+		h.check(h.tip("main")) // the installation's own look would be counted below
 		number, sha := h.pull("leak", leaking("config.go"))
 		c := h.check(sha)
 		if c.Conclusion != "failure" || !strings.Contains(c.Title, "Blocked · 1 high") || strings.Contains(c.Summary, token()) {
@@ -282,11 +302,7 @@ func TestTheDefaultBranchHasACheckToo(t *testing.T) {
 
 func TestAnInstallationSeedsACheckOnTheDefaultBranch(t *testing.T) {
 	h := newHub(t)
-	repo, err := h.sim.Repo(repoName)
-	h.must(err)
-	tip, err := exec.Command("git", "-C", repo.Dir, "rev-parse", "refs/heads/main").Output()
-	h.must(err)
-	if c := h.check(strings.TrimSpace(string(tip))); c.Conclusion != "success" {
+	if c := h.check(h.tip("main")); c.Conclusion != "success" {
 		t.Errorf("%s %s", c.Conclusion, c.Title)
 	}
 }

@@ -10,24 +10,29 @@ import (
 
 	"github.com/noxaudit/noxaudit/checks/gate"
 	"github.com/noxaudit/noxaudit/internal/name"
+	"github.com/noxaudit/noxaudit/internal/store"
 	"github.com/noxaudit/noxaudit/ledger"
+	"github.com/noxaudit/noxaudit/policy/waiver"
 )
 
 // handled says which actions of which events ask something of the gate; an event without actions lists "".
 // Everything else is answered and forgotten: our own check runs alone would otherwise fill the inbox.
 var handled = map[string][]string{
-	"pull_request":              {"opened", "synchronize", "reopened", "edited", "ready_for_review", "converted_to_draft", "closed"},
-	"push":                      {""},
-	"merge_group":               {"checks_requested", "destroyed"},
-	"check_run":                 {"rerequested", "requested_action"},
-	"check_suite":               {"rerequested"},
-	"installation":              {"created", "deleted", "suspend", "unsuspend", "new_permissions_accepted"},
-	"installation_repositories": {"added", "removed"},
-	"repository":                {"renamed", "transferred", "archived", "unarchived", "deleted", "edited", "privatized", "publicized"},
-	"member":                    {"added", "edited", "removed"},
-	"membership":                {"added", "removed"},
-	"team":                      {"created", "edited", "deleted", "added_to_repository", "removed_from_repository"},
-	"organization":              {"member_added", "member_removed", "renamed", "deleted"},
+	"pull_request":                {"opened", "synchronize", "reopened", "edited", "ready_for_review", "converted_to_draft", "closed"},
+	"issue_comment":               {"created", "edited", "deleted"},
+	"pull_request_review":         {"submitted", "edited"},
+	"pull_request_review_comment": {"created", "edited", "deleted"},
+	"push":                        {""},
+	"merge_group":                 {"checks_requested", "destroyed"},
+	"check_run":                   {"rerequested", "requested_action"},
+	"check_suite":                 {"rerequested"},
+	"installation":                {"created", "deleted", "suspend", "unsuspend", "new_permissions_accepted"},
+	"installation_repositories":   {"added", "removed"},
+	"repository":                  {"renamed", "transferred", "archived", "unarchived", "deleted", "edited", "privatized", "publicized"},
+	"member":                      {"added", "edited", "removed"},
+	"membership":                  {"added", "removed"},
+	"team":                        {"created", "edited", "deleted", "added_to_repository", "removed_from_repository"},
+	"organization":                {"member_added", "member_removed", "renamed", "deleted"},
 }
 
 // What is read of GitHub's payloads. Fields that are not needed are not named, so that their shape cannot matter.
@@ -105,7 +110,8 @@ func parseEvent(event string, body []byte) (gate.Event, error) {
 		return gate.Event{}, errors.New("no installation: this webhook belongs to a repository or organization, not to the App")
 	}
 	switch event {
-	case "pull_request", "push", "merge_group", "check_run", "check_suite", "repository", "member":
+	case "pull_request", "push", "merge_group", "check_run", "check_suite", "repository", "member",
+		"issue_comment", "pull_request_review", "pull_request_review_comment":
 		if w.Repository == nil {
 			return gate.Event{}, errors.New("no repository")
 		}
@@ -114,6 +120,8 @@ func parseEvent(event string, body []byte) (gate.Event, error) {
 	switch event {
 	case "pull_request":
 		e.Pull, err = pullEvent(w, body)
+	case "issue_comment", "pull_request_review", "pull_request_review_comment":
+		e.Remark, err = remarkEvent(event, w.Action, body)
 	case "push":
 		e.Push, err = pushEvent(body)
 	case "merge_group":
@@ -146,6 +154,7 @@ func asks(event, action string) bool {
 func pullEvent(w wireEvent, body []byte) (*gate.PullEvent, error) {
 	var p struct {
 		Pull    wirePull `json:"pull_request"`
+		Before  string   `json:"before"`
 		Changes struct {
 			Base *struct{} `json:"base"`
 		} `json:"changes"`
@@ -164,7 +173,75 @@ func pullEvent(w wireEvent, body []byte) (*gate.PullEvent, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &gate.PullEvent{Action: w.Action, Pull: pull}, nil
+	ev := &gate.PullEvent{Action: w.Action, Pull: pull}
+	if w.Action == "synchronize" && p.Before != "" {
+		if ev.Before, err = name.ParseCommit(p.Before); err != nil {
+			return nil, fmt.Errorf("the head before: %w", err)
+		}
+	}
+	return ev, nil
+}
+
+// wireRemark is a comment, a comment on a line, or a review.
+type wireRemark struct {
+	ID        int64        `json:"id"`
+	Body      string       `json:"body"` // null for a review without words
+	User      *wireAccount `json:"user"` // null when the account is gone
+	App       *struct{}    `json:"performed_via_github_app"`
+	Created   time.Time    `json:"created_at"`
+	Updated   time.Time    `json:"updated_at"`
+	Submitted time.Time    `json:"submitted_at"`
+}
+
+// remarkEvent reads what somebody wrote; nil for a comment on an issue.
+func remarkEvent(event, action string, body []byte) (*gate.RemarkEvent, error) {
+	var p struct {
+		Issue struct {
+			Number int       `json:"number"`
+			Pull   *struct{} `json:"pull_request"`
+		} `json:"issue"`
+		Pull struct {
+			Number int `json:"number"`
+		} `json:"pull_request"`
+		Comment *wireRemark `json:"comment"`
+		Review  *wireRemark `json:"review"`
+	}
+	if err := json.Unmarshal(body, &p); err != nil {
+		return nil, err
+	}
+	r := &gate.RemarkEvent{Action: action, Surface: store.SurfaceComment, Pull: p.Issue.Number}
+	from := p.Comment
+	switch event {
+	case "issue_comment":
+		if p.Issue.Pull == nil {
+			return nil, nil
+		}
+	case "pull_request_review":
+		r.Surface, r.Pull, from = store.SurfaceReview, p.Pull.Number, p.Review
+		if action == "submitted" {
+			r.Action = "created"
+		}
+	default:
+		r.Surface, r.Pull = store.SurfaceReviewComment, p.Pull.Number
+	}
+	switch {
+	case r.Pull <= 0:
+		return nil, errors.New("no number of a pull request")
+	case from == nil || from.ID <= 0:
+		return nil, errors.New("no comment with an id")
+	}
+	r.ID, r.Body = from.ID, from.Body
+	if u := from.User; u != nil {
+		r.Author = waiver.Actor{Person: waiver.Person{ID: u.ID, Login: u.Login}, Bot: u.Type != "User", App: from.App != nil}
+	} else {
+		r.Author.Bot = true // nobody: it commands nothing
+	}
+	r.At = from.Updated.UTC()
+	r.Touched = action == "created" && from.Updated.After(from.Created)
+	if from.Updated.IsZero() {
+		r.At = from.Submitted.UTC()
+	}
+	return r, nil
 }
 
 func (p wirePull) parse() (gate.Pull, error) {

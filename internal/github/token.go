@@ -18,7 +18,7 @@ const renewBefore = 5 * time.Minute
 // Reading metadata comes with every token.
 var tokenPermissions = gogithub.InstallationPermissions{
 	Contents:     gogithub.String("read"),
-	PullRequests: gogithub.String("read"),
+	PullRequests: gogithub.String("write"),
 	Checks:       gogithub.String("write"),
 }
 
@@ -122,7 +122,7 @@ func (a *App) newToken(ctx context.Context, installation int64) (string, time.Ti
 	if err != nil {
 		var e *gogithub.ErrorResponse
 		if errors.As(err, &e) && e.Response != nil && e.Response.StatusCode == http.StatusUnprocessableEntity {
-			return "", time.Time{}, gone("%s: the installation has not granted checks: write, contents: read and pull requests: read; accept the App's permissions in its settings (%s)", doing, said(e))
+			return "", time.Time{}, gone("%s: the installation has not granted checks: write, contents: read and pull requests: write; accept the App's permissions in its settings (%s)", doing, said(e))
 		}
 		return "", time.Time{}, mapped(err, doing, "an installation of this App")
 	}

@@ -2,6 +2,7 @@ package render
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -33,6 +34,7 @@ func Markdown(s Story, limit int) string {
 			m.policy(index, p)
 		}
 	}
+	m.ways(s)
 	m.details("Other policies", func() {
 		for _, p := range s.policies() {
 			if p.Outcome != verdict.OutcomeBlocked && p.Effect != verdict.EffectBlock {
@@ -110,7 +112,7 @@ func (m *markdown) policy(index map[findingKey]finding.Finding, p verdict.Result
 	if p.Effect != verdict.EffectNone && p.Message != "" {
 		m.add("\n> %s\n", escape.Markdown(p.Message))
 	}
-	es := append(entries(index, p.Blocking), entries(index, p.Warning)...)
+	es := slices.Concat(entries(index, p.Blocking), entries(index, p.Warning), entries(index, p.Waived))
 	if len(es) == 0 {
 		return
 	}
@@ -119,20 +121,59 @@ func (m *markdown) policy(index map[findingKey]finding.Finding, p verdict.Result
 	}
 	shown := 0
 	for _, e := range es {
-		if !m.add("| %s | %s %s | %s | %s | %s |\n", e.ref.Severity, escape.MarkdownCode(e.ref.ID), escape.Markdown(e.Title),
+		if !m.add("| %s | %s %s | %s | %s | %s |\n", severityCell(e.ref), escape.MarkdownCode(e.ref.ID), escape.Markdown(e.Title),
 			escape.MarkdownCode(e.place()), e.Confidence, escape.Markdown(clip(e.Remediation, 300))) {
 			break
 		}
 		shown++
 	}
-	if n := p.Counts.Blocking + p.Counts.Warning - shown; n > 0 {
+	if n := p.Counts.Blocking + p.Counts.Warning + p.Counts.Waived - shown; n > 0 {
 		m.add("\n%s more.\n", plural(n, "finding", "findings"))
 	}
 }
 
+func severityCell(r verdict.Ref) string {
+	if r.Waiver == "" {
+		return r.Severity.String()
+	}
+	return r.Severity.String() + ", waived by " + escape.MarkdownCode(r.Waiver)
+}
+
+// ways says how a blocked pull request is unblocked other than by mending it, with the line to copy.
+func (m *markdown) ways(s Story) {
+	if !s.blocked() || s.Verdict.Subject.Context != verdict.PullRequest || s.Waivable == "" {
+		return
+	}
+	seen := map[string]bool{}
+	var ids []string
+	for _, p := range s.Verdict.Policies {
+		for _, r := range p.Blocking {
+			if !seen[r.ID] && !strings.HasPrefix(p.Name, "noxaudit-") { // the floor is not waived
+				seen[r.ID] = true
+				ids = append(ids, r.ID)
+			}
+		}
+	}
+	if len(ids) == 0 {
+		return
+	}
+	const most = 5
+	more := ""
+	if n := len(ids) - most; n > 0 {
+		more = fmt.Sprintf(" %d more findings block.", n)
+		ids = ids[:most]
+	}
+	var lines strings.Builder
+	for _, id := range ids {
+		fmt.Fprintf(&lines, "/noxaudit waive %s reason=\"\"\n", id)
+	}
+	m.add("\n**Who can unblock.** Mend it, or ask for a waiver in a comment on this pull request, with your reason between the quotes.%s %s\n\n```\n%s```\n",
+		more, escape.Markdown(s.Waivable), lines.String())
+}
+
 var outcomeIcons = map[verdict.Outcome]string{
 	verdict.OutcomeBlocked: "⛔", verdict.OutcomeError: "⛔", verdict.OutcomeWarned: "⚠️",
-	verdict.OutcomeNotAssessed: "❔", verdict.OutcomeReported: "📄", verdict.OutcomePassed: "✅",
+	verdict.OutcomeNotAssessed: "❔", verdict.OutcomeWaived: "🕓", verdict.OutcomeReported: "📄", verdict.OutcomePassed: "✅",
 }
 
 func (m *markdown) gaps(v verdict.Verdict) {

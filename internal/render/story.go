@@ -20,6 +20,7 @@ type Story struct {
 	ID       string            // of the verdict, "V-…"
 	Findings []finding.Finding // those the verdict was made from
 	Resolved int               // findings of the base that are gone
+	Waivable string            // who decides about a waiver, in a sentence; "": nobody can ask for one here
 	Notes    []string          // what a reader should know of how this was made, a sentence each
 }
 
@@ -60,12 +61,13 @@ func (s Story) blocked() bool { return s.Verdict.Conclusion == verdict.Blocked }
 
 // Headline is the verdict in one line: "Blocked · 2 high · 1 policy could not be decided".
 func (s Story) Headline() string {
-	var blocking, warning verdict.BySeverity
-	seenB, seenW := map[findingKey]bool{}, map[findingKey]bool{}
+	var blocking, warning, waived verdict.BySeverity
+	seenB, seenW, seenV := map[findingKey]bool{}, map[findingKey]bool{}, map[findingKey]bool{}
 	undecided, failed, beyond := 0, 0, 0
 	for _, p := range s.Verdict.Policies {
 		count(p.Blocking, seenB, &blocking)
 		count(p.Warning, seenW, &warning)
+		count(p.Waived, seenV, &waived)
 		if p.Counts.Blocking > len(p.Blocking) {
 			beyond = max(beyond, p.Counts.Blocking)
 		}
@@ -93,6 +95,9 @@ func (s Story) Headline() string {
 	}
 	if n := warning.Total(); n > 0 {
 		parts = append(parts, plural(n, "warning", "warnings"))
+	}
+	if n := waived.Total(); n > 0 {
+		parts = append(parts, fmt.Sprintf("%d waived", n))
 	}
 	if undecided > 0 {
 		parts = append(parts, plural(undecided, "policy", "policies")+" not assessed")
@@ -152,7 +157,7 @@ func plural(n int, one, many string) string {
 func (s Story) policies() []verdict.Result {
 	rank := map[verdict.Outcome]int{
 		verdict.OutcomeBlocked: 0, verdict.OutcomeError: 1, verdict.OutcomeWarned: 2,
-		verdict.OutcomeNotAssessed: 3, verdict.OutcomeReported: 4, verdict.OutcomePassed: 5,
+		verdict.OutcomeNotAssessed: 3, verdict.OutcomeWaived: 4, verdict.OutcomeReported: 5, verdict.OutcomePassed: 6,
 	}
 	ps := slices.Clone(s.Verdict.Policies)
 	slices.SortStableFunc(ps, func(a, b verdict.Result) int { return cmp.Compare(rank[a.Outcome], rank[b.Outcome]) })

@@ -3,6 +3,7 @@ package render
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -115,6 +116,7 @@ var outcomeMarks = map[verdict.Outcome][2]string{
 	verdict.OutcomeError:       {"✗", red},
 	verdict.OutcomeWarned:      {"!", yellow},
 	verdict.OutcomeNotAssessed: {"?", magenta},
+	verdict.OutcomeWaived:      {"~", magenta},
 	verdict.OutcomeReported:    {"·", cyan},
 	verdict.OutcomePassed:      {"✓", green},
 }
@@ -137,7 +139,10 @@ func (t *textWriter) policy(index map[findingKey]finding.Finding, p verdict.Resu
 	for _, e := range entries(index, p.Warning) {
 		t.entry(e)
 	}
-	if n := p.Counts.Blocking + p.Counts.Warning - len(p.Blocking) - len(p.Warning); n > 0 {
+	for _, e := range entries(index, p.Waived) {
+		t.entry(e)
+	}
+	if n := p.Counts.Blocking + p.Counts.Warning + p.Counts.Waived - len(p.Blocking) - len(p.Warning) - len(p.Waived); n > 0 {
 		t.line("")
 		t.line("    and %d more; --format json names all", n)
 	}
@@ -180,6 +185,9 @@ func (t *textWriter) entry(e entry) {
 	if e.ref.Reason != "" {
 		t.para(in, "note ", e.ref.Reason)
 	}
+	if e.ref.Waiver != "" {
+		t.para(in, "note ", "waived by "+e.ref.Waiver)
+	}
 	if e.Link != "" {
 		t.para(in, "see  ", e.Link)
 	}
@@ -189,7 +197,7 @@ func (t *textWriter) entry(e entry) {
 func (t *textWriter) others(s Story) {
 	acts := map[findingKey]bool{}
 	for _, p := range s.Verdict.Policies {
-		for _, r := range append(append([]verdict.Ref{}, p.Blocking...), p.Warning...) {
+		for _, r := range slices.Concat(p.Blocking, p.Warning, p.Waived) {
 			acts[findingKey{r.Fingerprint, r.Content}] = true
 		}
 	}

@@ -55,6 +55,10 @@ type Change struct {
 	MergeGroup   *MergeGroup   // to create or change
 	Want         []Want        // heads whose generation is raised; in front of HeadCheck
 	HeadCheck    *HeadCheck    // what became of a head's check run
+
+	// What people said.
+	Waivers []Waiver // to create or change, each from the version that it was computed from
+	Command *Command // a comment or review that commanded something, once
 }
 
 // Account is the tenant, as people call it.

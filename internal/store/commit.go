@@ -170,7 +170,7 @@ func column(s string) string {
 func (w *writer) apply(ctx context.Context, p prepared) error {
 	steps := []func(context.Context, prepared) error{
 		w.applyDelivery, w.applyAccount, w.applyInstallation, w.applyRepositories, w.applyNames, w.applyPulls, w.applyMergeGroup,
-		w.applyHeads, w.applyLine, w.applyFindings, w.applyDocuments, w.applyAudit,
+		w.applyCommand, w.applyWaivers, w.applyHeads, w.applyLine, w.applyFindings, w.applyDocuments, w.applyAudit,
 		w.applyVerdict, w.applyEntries,
 	}
 	for _, step := range steps {

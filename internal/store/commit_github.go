@@ -29,11 +29,11 @@ func (p *prepared) prepareGitHub() error {
 	for _, u := range pulls {
 		p.pullRows = append(p.pullRows, []any{
 			u.Repository, int64(u.Number), u.Head.String(), clipped(u.HeadRef), u.HeadRepo, u.BaseRef, u.Base.String(),
-			u.Draft, u.Open, clipped(u.Title), u.AuthorID, clipped(u.Author), u.UpdatedAt.UnixMicro(),
+			u.Draft, u.Open, clipped(u.Title), u.AuthorID, clipped(u.Author), u.UpdatedAt.UnixMicro(), u.Follows, u.Pusher,
 		})
 	}
 	for _, w := range p.Want {
-		p.heads = append(p.heads, headStep{repository: w.Repository, sha: w.SHA})
+		p.heads = append(p.heads, headStep{repository: w.Repository, sha: w.SHA, rejudge: w.Rejudge})
 	}
 	if h := p.HeadCheck; h != nil {
 		p.heads = append(p.heads, headStep{repository: h.Repository, sha: h.SHA, check: h})
@@ -62,6 +62,7 @@ func unlessEmpty(s string) any {
 type headStep struct {
 	repository string
 	sha        name.Commit
+	rejudge    bool
 	check      *HeadCheck
 }
 
@@ -128,17 +129,21 @@ func (w *writer) applyRepositories(ctx context.Context, p prepared) error {
 	return err
 }
 
-// applyPulls lets an older description change nothing, and an equally old one not open what is closed.
+// applyPulls lets an older description change nothing. An equally old one does not open what is closed, and brings
+// another head only where it follows on the one that is there.
 func (w *writer) applyPulls(ctx context.Context, p prepared) error {
 	_, err := w.tuples(ctx, "pull requests",
 		`INSERT INTO pull (account, repository, number, head, head_ref, head_repo, base_ref, base,
-			draft, open, title, author_id, author, updated_at) VALUES %s
+			draft, open, title, author_id, author, updated_at, follows, pusher) VALUES %s
 		ON CONFLICT (account, repository, number) DO UPDATE SET
 			head = excluded.head, head_ref = excluded.head_ref, head_repo = excluded.head_repo,
 			base_ref = excluded.base_ref, base = excluded.base, draft = excluded.draft, open = excluded.open,
-			title = excluded.title, author_id = excluded.author_id, author = excluded.author, updated_at = excluded.updated_at
+			title = excluded.title, author_id = excluded.author_id, author = excluded.author, updated_at = excluded.updated_at,
+			follows = excluded.follows,
+			pusher = CASE WHEN excluded.pusher = 0 AND excluded.head = pull.head THEN pull.pusher ELSE excluded.pusher END
 		WHERE excluded.updated_at > pull.updated_at
-			OR (excluded.updated_at = pull.updated_at AND (pull.open OR NOT excluded.open))`, nil, p.pullRows)
+			OR (excluded.updated_at = pull.updated_at AND (pull.open OR NOT excluded.open)
+				AND (excluded.follows IN ('', pull.head) OR excluded.head = pull.head))`, nil, p.pullRows)
 	return err
 }
 
@@ -159,9 +164,10 @@ func (w *writer) applyHeads(ctx context.Context, p prepared) error {
 	for _, h := range p.heads {
 		noun := "head " + h.repository + " " + h.sha.String()
 		if h.check == nil {
-			_, err := w.exec(ctx, noun, `INSERT INTO head (account, repository, sha, wanted, changed_at) VALUES ($1, $2, $3, 1, $4)
-				ON CONFLICT (account, repository, sha) DO UPDATE SET wanted = head.wanted + 1, changed_at = excluded.changed_at`,
-				h.repository, h.sha.String(), p.Time.UnixMicro())
+			_, err := w.exec(ctx, noun, `INSERT INTO head (account, repository, sha, wanted, audit_wanted, changed_at) VALUES ($1, $2, $3, 1, 1, $4)
+				ON CONFLICT (account, repository, sha) DO UPDATE SET wanted = head.wanted + 1, changed_at = excluded.changed_at,
+					audit_wanted = CASE WHEN $5 THEN head.audit_wanted ELSE head.wanted + 1 END`,
+				h.repository, h.sha.String(), p.Time.UnixMicro(), h.rejudge)
 			if err != nil {
 				return err
 			}

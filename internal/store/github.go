@@ -94,8 +94,15 @@ type Pull struct {
 	Title      string // of outside origin; clipped at 1,024 bytes
 	AuthorID   int64
 	Author     string
-	UpdatedAt  time.Time // GitHub's
+	UpdatedAt  time.Time // GitHub's, in whole seconds
+	// Follows is the head before this one as the event says that brought it: it puts two events of one second in
+	// order. "" when it says nothing, FirstHead for a pull request that was just opened.
+	Follows string
+	Pusher  int64 // numeric id of who brought the head; 0: not known, and keeps what is stored for the same head
 }
+
+// FirstHead is Pull.Follows of a pull request that was just opened: nothing can be older.
+const FirstHead = "none"
 
 // MergeGroup is a group of the merge queue. The last description stands.
 type MergeGroup struct {
@@ -111,6 +118,7 @@ type MergeGroup struct {
 type Want struct {
 	Repository string
 	SHA        name.Commit
+	Rejudge    bool // what was found is to be judged again; the code need not be looked at
 }
 
 // The states of a check run; "" before the first attempt.
@@ -137,6 +145,7 @@ type Head struct {
 	Repository   string
 	SHA          name.Commit
 	Wanted, Done int64  // generations
+	AuditWanted  int64  // the last generation that asks for more than another judgement
 	CheckID      int64  // GitHub's; 0: not known
 	Tried        bool   // a creation was attempted
 	State        string // "", CheckInProgress, CheckCompleted
@@ -180,6 +189,9 @@ func (c Change) checkGitHub(key func(what, s string, most int)) error {
 		}
 	}
 	if err := c.checkDelivery(key); err != nil {
+		return err
+	}
+	if err := c.checkConversation(key); err != nil {
 		return err
 	}
 	// No key may come twice: one statement cannot write a row twice, and which of the two stands would be chance.
@@ -230,6 +242,8 @@ func (c Change) checkGitHub(key func(what, s string, most int)) error {
 			return invalid("the head of a pull request is missing")
 		case p.UpdatedAt.IsZero():
 			return invalid("the time of a pull request's description is missing")
+		case len(p.Follows) > 128:
+			return invalid("the head before a pull request's head is too long")
 		}
 		if err := twice("pull request", p.Repository, strconv.Itoa(p.Number)); err != nil {
 			return err

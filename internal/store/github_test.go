@@ -472,7 +472,7 @@ func TestAHeadKeepsWhatIsKnownOfItsCheckRun(t *testing.T) {
 			h.Repository, h.SHA = repo, commit(1)
 			return tenant.Commit(ctx, with(t, tenant, func(c *store.Change) { c.Time, c.HeadCheck = now.Add(time.Duration(hour)*time.Hour), &h }))
 		}
-		want := store.Head{Repository: repo, SHA: commit(1), Wanted: 1, Changed: now}
+		want := store.Head{Repository: repo, SHA: commit(1), Wanted: 1, AuditWanted: 1, Changed: now}
 		is := func() {
 			t.Helper()
 			got, err := tenant.Head(ctx, repo, commit(1))
@@ -510,7 +510,7 @@ func TestAHeadKeepsWhatIsKnownOfItsCheckRun(t *testing.T) {
 		})
 		mustCommit(t, tenant, both)
 		mustCommit(t, tenant, both) // after a crash
-		want.Wanted, want.Done, want.Changed = 2, 2, now
+		want.Wanted, want.AuditWanted, want.Done, want.Changed = 2, 2, 2, now
 		is()
 		got, err := s.WantedHeads(ctx, 10)
 		must(t, err)
@@ -650,9 +650,11 @@ func TestARefusedChangeOfTheFrontWritesNothing(t *testing.T) {
 			{"a merge group of an unknown repository", store.ErrNotFound, func(c *store.Change) {
 				c.MergeGroup = &store.MergeGroup{Repository: "404", Head: commit(1), BaseRef: "refs/heads/main"}
 			}},
-			{"a wanted head twice", store.ErrInvalid, func(c *store.Change) { c.Want = []store.Want{{repo, commit(1)}, {repo, commit(1)}} }},
+			{"a wanted head twice", store.ErrInvalid, func(c *store.Change) {
+				c.Want = []store.Want{{Repository: repo, SHA: commit(1)}, {Repository: repo, SHA: commit(1)}}
+			}},
 			{"a wanted head without a commit", store.ErrInvalid, func(c *store.Change) { c.Want = []store.Want{{Repository: repo}} }},
-			{"a wanted head of an unknown repository", store.ErrNotFound, func(c *store.Change) { c.Want = []store.Want{{"404", commit(1)}} }},
+			{"a wanted head of an unknown repository", store.ErrNotFound, func(c *store.Change) { c.Want = []store.Want{{Repository: "404", SHA: commit(1)}} }},
 			{"a check without a commit", store.ErrInvalid, func(c *store.Change) { c.HeadCheck = &store.HeadCheck{Repository: repo} }},
 			{"a check in no state", store.ErrInvalid, func(c *store.Change) {
 				c.HeadCheck = &store.HeadCheck{Repository: repo, SHA: commit(1), State: "neutral"}
@@ -752,7 +754,7 @@ func TestAnotherAccountsFrontCannotBeReachedByItsIDs(t *testing.T) {
 				}))
 			},
 			"want": func() error {
-				return thief.Commit(ctx, with(t, thief, func(c *store.Change) { c.Want = []store.Want{{repo, commit(1)}} }))
+				return thief.Commit(ctx, with(t, thief, func(c *store.Change) { c.Want = []store.Want{{Repository: repo, SHA: commit(1)}} }))
 			},
 			"a pull": func() error {
 				return thief.Commit(ctx, with(t, thief, func(c *store.Change) { c.Pulls = []store.Pull{pull(1, now.Add(1))} }))
@@ -831,6 +833,7 @@ func TestTheFrontIsWhatItsModelIs(t *testing.T) {
 					h := heads[commit(n)]
 					h.Repository, h.SHA, h.Changed = repo, commit(n), now
 					h.Wanted++
+					h.AuditWanted = h.Wanted
 					heads[commit(n)] = h
 				}
 			}
@@ -938,5 +941,36 @@ func TestTheFrontIsWhatItsModelIs(t *testing.T) {
 				},
 			})
 		})
+	})
+}
+
+// Two events of one second come in either order.
+func TestOfTwoDescriptionsOfOneSecondTheOneThatFollowsStands(t *testing.T) {
+	opened := store.Pull{Repository: repo, Number: 7, Head: commit(1), BaseRef: "main", Open: true, UpdatedAt: now, Follows: store.FirstHead, Pusher: 1}
+	pushed := opened
+	pushed.Head, pushed.Follows, pushed.Pusher = commit(2), commit(1).String(), 2
+	other := opened
+	other.Head, other.Follows = commit(3), commit(9).String()
+	edited := pushed
+	edited.Title, edited.Follows, edited.Pusher = "edited", "", 0
+	each(t, func(t *testing.T, s *store.Store, tenant *store.Tenant) {
+		for i, c := range []struct {
+			events []store.Pull
+			want   store.Pull
+		}{
+			{[]store.Pull{opened, pushed}, pushed},
+			{[]store.Pull{pushed, opened}, pushed},
+			{[]store.Pull{opened, other}, opened},
+			{[]store.Pull{opened, pushed, edited}, func() store.Pull { p := edited; p.Pusher = 2; return p }()},
+		} {
+			for _, e := range c.events {
+				e.Number = i + 1
+				mustCommit(t, tenant, with(t, tenant, func(ch *store.Change) { ch.Repositories, ch.Pulls = known(), []store.Pull{e} }))
+			}
+			got, err := tenant.Pull(t.Context(), repo, i+1)
+			must(t, err)
+			c.want.Number = i + 1
+			wantEqual(t, got, c.want)
+		}
 	})
 }

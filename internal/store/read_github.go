@@ -90,7 +90,7 @@ func (t *Tenant) Installations(ctx context.Context) ([]Installation, error) {
 	return out, err
 }
 
-const pullColumns = `repository, number, head, head_ref, head_repo, base_ref, base, draft, open, title, author_id, author, updated_at`
+const pullColumns = `repository, number, head, head_ref, head_repo, base_ref, base, draft, open, title, author_id, author, updated_at, follows, pusher`
 
 func (t *Tenant) pulls(ctx context.Context, statement string, args ...any) ([]Pull, error) {
 	var out []Pull
@@ -99,7 +99,7 @@ func (t *Tenant) pulls(ctx context.Context, statement string, args ...any) ([]Pu
 		var head, base string
 		var updated int64
 		if err := rows.Scan(&p.Repository, &p.Number, &head, &p.HeadRef, &p.HeadRepo, &p.BaseRef, &base,
-			&p.Draft, &p.Open, &p.Title, &p.AuthorID, &p.Author, &updated); err != nil {
+			&p.Draft, &p.Open, &p.Title, &p.AuthorID, &p.Author, &updated, &p.Follows, &p.Pusher); err != nil {
 			return err
 		}
 		p.UpdatedAt = fromMicros(updated)
@@ -153,8 +153,8 @@ func (t *Tenant) MergeGroups(ctx context.Context, repository string, sha name.Co
 func (t *Tenant) Head(ctx context.Context, repository string, sha name.Commit) (Head, error) {
 	h := Head{Repository: repository, SHA: sha}
 	var changed int64
-	found, err := t.get(ctx, "head", []any{&h.Wanted, &h.Done, &h.CheckID, &h.Tried, &h.State, &h.Published, &changed},
-		`SELECT wanted, done, check_id, check_tried, check_state, published, changed_at FROM head
+	found, err := t.get(ctx, "head", []any{&h.Wanted, &h.Done, &h.AuditWanted, &h.CheckID, &h.Tried, &h.State, &h.Published, &changed},
+		`SELECT wanted, done, audit_wanted, check_id, check_tried, check_state, published, changed_at FROM head
 		WHERE account = $1 AND repository = $2 AND sha = $3`, repository, sha.String())
 	if err != nil {
 		return Head{}, err

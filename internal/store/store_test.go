@@ -348,6 +348,9 @@ func TestNoStateIsWrittenWithoutAnEntry(t *testing.T) {
 		"MergeGroup":   &store.MergeGroup{Repository: "1", Head: commit(1), BaseRef: "refs/heads/main"},
 		"Want":         []store.Want{{Repository: "1", SHA: commit(1)}},
 		"HeadCheck":    &store.HeadCheck{Repository: "1", SHA: commit(1)},
+
+		"Waivers": []store.Waiver{wvr("W-1")},
+		"Command": &store.Command{Repository: "1", Surface: store.SurfaceComment, ID: 1, State: store.CommandDone},
 	}
 	stateless := map[string]bool{"Time": true, "Entries": true, "Expect": true}
 	each(t, func(t *testing.T, s *store.Store, tenant *store.Tenant) {
@@ -763,7 +766,7 @@ func TestTheSourceOfALineIsOneThatTheLedgerTakes(t *testing.T) {
 
 // tables are all of the schema.
 var tables = []string{"account", "repository", "line", "finding", "document", "verdict", "audit", "cache", "stream", "outbox",
-	"delivery", "installation", "pull", "merge_group", "head", "open_count", "day_count", "known_name"}
+	"delivery", "installation", "pull", "merge_group", "head", "waiver", "command", "open_count", "day_count", "known_name"}
 
 // dump is the whole content of the database.
 func dump(t testing.TB, s *store.Store) map[string][]string {

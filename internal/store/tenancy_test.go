@@ -102,7 +102,7 @@ func TestAnotherAccountsRowsCannotBeReachedByTheirIDs(t *testing.T) {
 
 // state are the tables that only a Change may write.
 var state = []string{"repository", "line", "finding", "document", "verdict", "audit", "stream",
-	"delivery", "installation", "pull", "merge_group", "head", "open_count", "day_count", "known_name"}
+	"delivery", "installation", "pull", "merge_group", "head", "waiver", "command", "open_count", "day_count", "known_name"}
 
 // overAll are the queries over all tenants: they read an account and an id of the work that waits.
 var overAll = []string{
@@ -111,11 +111,14 @@ var overAll = []string{
 	"SELECT account, guid FROM delivery WHERE state = 'received' AND received_at < $1 ORDER BY attempts, received_at, account, guid LIMIT $2",
 	"SELECT account FROM known_name WHERE noun = 'account' AND name = $1 ORDER BY seen_at DESC, account LIMIT 1",
 	"SELECT account, repository, sha FROM head WHERE wanted > done ORDER BY changed_at, account, repository, sha LIMIT $1",
+	"SELECT account, repository, surface, CAST(id AS TEXT) FROM command WHERE NOT answered AND tries < 20 AND at < $1 ORDER BY tries, at, account, id LIMIT $2",
+	"SELECT account, id FROM waiver WHERE due_at IS NOT NULL AND due_at <= $1 ORDER BY due_at, account, id LIMIT $2",
 }
 
 // entryless are the writes of state that need no entry: see the comment of the package.
 var entryless = []string{
 	"UPDATE delivery SET attempts = attempts + 1 WHERE account = $1 AND guid = $2 AND state = 'received' RETURNING attempts",
+	"UPDATE command SET tries = tries + 1, answered = CASE WHEN $5 THEN TRUE ELSE answered END WHERE account = $1 AND repository = $2 AND surface = $3 AND id = $4",
 	"UPDATE delivery SET body = NULL WHERE account = $1 AND state <> 'received' AND guid IN (VALUES %s)",
 }
 

@@ -149,6 +149,7 @@ const (
 	OutcomeError       Outcome = "error"        // an auditor that decides the policy failed, or could not read what changed and the policy insists
 	OutcomeWarned      Outcome = "warned"       // a finding, or a changed file that could not be assessed, is a warning
 	OutcomeNotAssessed Outcome = "not-assessed" // no auditor here decides the policy
+	OutcomeWaived      Outcome = "waived"       // what would act is waived, and nothing else acts
 	OutcomeReported    Outcome = "reported"     // findings are recorded
 	OutcomePassed      Outcome = "passed"       // nothing acts
 )
@@ -177,6 +178,7 @@ type Result struct {
 	DecidedBy   []string `json:"decidedBy,omitempty"` // the auditors that decide it, sorted; none: not assessed
 	Blocking    []Ref    `json:"blocking,omitempty"`  // at most MaxRefs; Counts.Blocking is complete
 	Warning     []Ref    `json:"warning,omitempty"`   // at most MaxRefs; Counts.Warning is complete
+	Waived      []Ref    `json:"waived,omitempty"`    // would block or warn but for a waiver; at most MaxRefs; Counts.Waived is complete
 	Gaps        []Gap    `json:"gaps,omitempty"`      // what its auditors could not look at; at most MaxRefs
 	Counts      Tally    `json:"counts"`
 }
@@ -200,6 +202,7 @@ type Ref struct {
 	Line        int              `json:"line,omitempty"`
 	Introduced  bool             `json:"introduced"`
 	Reason      string           `json:"reason,omitempty"` // why it acts one step lower than its policy
+	Waiver      string           `json:"waiver,omitempty"` // id of the waiver that covers it: of a waived one only
 }
 
 // Gap is something that an auditor could not look at.
@@ -211,7 +214,7 @@ type Gap struct {
 }
 
 // Tally counts the findings of one policy. Introduced and Existing divide Matched without BelowSeverity;
-// Blocking, Warning and Reported divide what acts of them.
+// Blocking, Warning, Waived and Reported divide what acts of them, or would but for a waiver.
 type Tally struct {
 	Matched         int `json:"matched"`         // selected by focus, type and path
 	BelowSeverity   int `json:"belowSeverity"`   // less severe than the policy asks
@@ -222,6 +225,7 @@ type Tally struct {
 	Blocking        int `json:"blocking"`
 	Warning         int `json:"warning"`
 	Reported        int `json:"reported"`
+	Waived          int `json:"waived,omitempty"` // would block or warn
 	Gaps            int `json:"gaps"`
 }
 
@@ -261,10 +265,14 @@ func (b *BySeverity) Add(s finding.Severity) {
 // Total is the sum over all severities.
 func (b BySeverity) Total() int { return b.Critical + b.High + b.Medium + b.Low + b.Info }
 
-// Waiver names the exact waiver that a verdict took into account.
+// Waiver is what a verdict takes into account of a waiver: which one exactly, which finding it covers, and until when.
 type Waiver struct {
-	ID     string `json:"id"`
-	Digest string `json:"digest"`
+	ID          string `json:"id"`                // "W-…"
+	Digest      string `json:"digest"`            // of its content
+	Fingerprint string `json:"fingerprint"`       // of the finding
+	Content     string `json:"content,omitempty"` // of the finding; empty covers only one without
+	Kind        string `json:"kind"`
+	Until       string `json:"until"` // its last moment, as FormatTime writes it
 }
 
 // Canonical is the one byte form of a verdict. It does not check it: ParseCanonical does.
@@ -381,7 +389,7 @@ func (r Result) check() error {
 		return fmt.Errorf("action %q does not exist", clip(string(r.Action)))
 	}
 	switch r.Outcome {
-	case OutcomeBlocked, OutcomeError, OutcomeWarned, OutcomeNotAssessed, OutcomeReported, OutcomePassed:
+	case OutcomeBlocked, OutcomeError, OutcomeWarned, OutcomeNotAssessed, OutcomeWaived, OutcomeReported, OutcomePassed:
 	default:
 		return fmt.Errorf("outcome %q does not exist", clip(string(r.Outcome)))
 	}
@@ -396,12 +404,12 @@ func (r Result) check() error {
 	if r.Outcome == OutcomeBlocked && r.Effect != EffectBlock {
 		return fmt.Errorf("outcome %q with effect %q", r.Outcome, r.Effect)
 	}
-	if len(r.Blocking) > MaxRefs || len(r.Warning) > MaxRefs || len(r.Gaps) > MaxRefs {
+	if len(r.Blocking) > MaxRefs || len(r.Warning) > MaxRefs || len(r.Waived) > MaxRefs || len(r.Gaps) > MaxRefs {
 		return fmt.Errorf("more than %d entries in a list", MaxRefs)
 	}
 	c := r.Counts
 	return notNegative(c.Matched, c.BelowSeverity, c.Introduced, c.Existing, c.BelowConfidence, c.OtherEvidence,
-		c.Blocking-len(r.Blocking), c.Warning-len(r.Warning), c.Reported, c.Gaps-len(r.Gaps))
+		c.Blocking-len(r.Blocking), c.Warning-len(r.Warning), c.Waived-len(r.Waived), c.Reported, c.Gaps-len(r.Gaps))
 }
 
 // notNegative also holds the complete counts against the lists that name a part of them.

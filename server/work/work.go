@@ -64,6 +64,16 @@ type headArgs struct {
 
 func (headArgs) Kind() string { return "head" }
 
+// answerArgs name a command whose author is owed an answer.
+type answerArgs struct {
+	Account    string `json:"account"`
+	Repository string `json:"repository"`
+	Surface    string `json:"surface"`
+	ID         int64  `json:"id"`
+}
+
+func (answerArgs) Kind() string { return "answer" }
+
 // once makes a job unique by its arguments for as long as it waits or runs.
 func once() *river.InsertOpts {
 	return &river.InsertOpts{MaxAttempts: 25, UniqueOpts: river.UniqueOpts{ByArgs: true, ByState: []rivertype.JobState{
@@ -89,6 +99,7 @@ func Start(ctx context.Context, o Options) (*Worker, error) {
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &deliveryWorker{w: w})
 	river.AddWorker(workers, &headWorker{w: w})
+	river.AddWorker(workers, &answerWorker{w: w})
 	q, err := openQueue(ctx, o.Jobs, workers, o.Workers)
 	if err != nil {
 		return nil, fmt.Errorf("jobs: %w", err)
@@ -196,6 +207,9 @@ const lookLimit = 500
 
 // look makes jobs of what has none: a webhook whose job was lost, a head that was wanted while its job ended.
 func (w *Worker) look(ctx context.Context) error {
+	if err := w.queue.free(ctx); err != nil {
+		return err
+	}
 	deliveries, err := w.o.Gate.Store.PendingDeliveries(ctx, w.o.Gate.Now().Add(-w.o.Look), lookLimit)
 	if err != nil {
 		return err
@@ -205,11 +219,30 @@ func (w *Worker) look(ctx context.Context) error {
 			return err
 		}
 	}
+	if _, err := w.o.Gate.Due(ctx, lookLimit); err != nil { // the heads that it wants come with the others
+		return err
+	}
 	heads, err := w.o.Gate.Store.WantedHeads(ctx, lookLimit)
 	if err != nil {
 		return err
 	}
-	return w.wanted(ctx, heads)
+	if err := w.wanted(ctx, heads); err != nil {
+		return err
+	}
+	owed, err := w.o.Gate.Store.UnansweredCommands(ctx, w.o.Gate.Now().Add(-w.o.Look), lookLimit)
+	if err != nil {
+		return err
+	}
+	for _, k := range owed {
+		if err := w.answer(ctx, k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *Worker) answer(ctx context.Context, k store.CommandKey) error {
+	return w.queue.insert(ctx, answerArgs{k.Account.String(), k.Repository, k.Surface, k.ID})
 }
 
 // sweepBack is how far back GitHub's list of deliveries is read: it keeps about three days.
@@ -291,7 +324,7 @@ func (d *deliveryWorker) Work(ctx context.Context, j *river.Job[deliveryArgs]) e
 	if err != nil {
 		return river.JobCancel(err)
 	}
-	heard, err := d.w.o.Gate.Hear(ctx, store.DeliveryKey{Account: account, GUID: j.Args.GUID}, d.w.o.Parse)
+	heard, err := d.w.o.Gate.Hear(ctx, store.DeliveryKey{Account: account, GUID: j.Args.GUID}, d.w.o.Parse, d.w.o.Hub.People)
 	if err != nil {
 		return err
 	}
@@ -299,7 +332,10 @@ func (d *deliveryWorker) Work(ctx context.Context, j *river.Job[deliveryArgs]) e
 	if heard.Reconcile {
 		poke(d.w.again)
 	}
-	return d.w.wanted(ctx, heard.Heads)
+	if err := d.w.wanted(ctx, heard.Heads); err != nil || heard.Answer == nil {
+		return err
+	}
+	return d.w.answer(ctx, *heard.Answer)
 }
 
 type headWorker struct {
@@ -322,9 +358,31 @@ func (h *headWorker) Work(ctx context.Context, j *river.Job[headArgs]) error {
 	}
 	err = h.w.o.Gate.Work(ctx, store.HeadKey{Account: account, Repository: j.Args.Repository, SHA: sha}, h.w.o.Hub)
 	h.w.sequenceSoon()
-	var later interface{ RetryAt() time.Time }
-	if errors.As(err, &later) {
-		if d := time.Until(later.RetryAt()); d > 0 {
+	return later(err)
+}
+
+type answerWorker struct {
+	river.WorkerDefaults[answerArgs]
+	w *Worker
+}
+
+func (*answerWorker) Timeout(*river.Job[answerArgs]) time.Duration { return time.Minute }
+
+func (*answerWorker) NextRetry(j *river.Job[answerArgs]) time.Time { return nextTry(j.Attempt) }
+
+func (a *answerWorker) Work(ctx context.Context, j *river.Job[answerArgs]) error {
+	account, err := name.ParseAccount(j.Args.Account)
+	if err != nil {
+		return river.JobCancel(err)
+	}
+	return later(a.w.o.Gate.Answer(ctx, store.CommandKey{Account: account, Repository: j.Args.Repository, Surface: j.Args.Surface, ID: j.Args.ID}, a.w.o.Hub.Voice))
+}
+
+// later waits with the next try until GitHub said that it may be asked again.
+func later(err error) error {
+	var at interface{ RetryAt() time.Time }
+	if errors.As(err, &at) {
+		if d := time.Until(at.RetryAt()); d > 0 {
 			return river.JobSnooze(min(d, 10*time.Minute))
 		}
 	}
