@@ -2,11 +2,14 @@ package seedtest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/noxaudit/noxaudit/internal/finding"
 	"github.com/noxaudit/noxaudit/internal/gittest"
+	"github.com/noxaudit/noxaudit/policy/waiver"
 )
 
 // Today is when northgate's history ends.
@@ -75,9 +78,11 @@ func Northgate(t testing.TB, dsn string) *World {
 		}
 		return b.String()
 	}
+	all := map[string]*Repo{}
 	repo := func(name string, at time.Time, files gittest.Files) *Repo {
 		w.At(at)
 		r := w.Repo(name)
+		all[name] = r
 		files[".noxaudit/policies.yml"] = policies
 		files["main.go"] = "package main\n"
 		for path, body := range files {
@@ -101,12 +106,26 @@ func Northgate(t testing.TB, dsn string) *World {
 	w.Repo("legacy-soap-bridge")
 	w.Repo("research-notebooks")
 
+	people := []waiver.Person{{ID: 501, Login: "jlindqvist"}, {ID: 502, Login: "ines-k"}, {ID: 503, Login: "h-brandt"}, {ID: 504, Login: "lene-d"}}
+	okafor, tomasz := waiver.Person{ID: 601, Login: "r-okafor"}, waiver.Person{ID: 602, Login: "tomasz-w"}
+
+	w.At(ago(84, 0))
+	staging := terraform.Waive(terraform.Finding("default", "secrets/aws-access-key", 0), Ask{By: people[2], Kind: waiver.AcceptedRisk, Days: 60, Approvals: 2,
+		Reason: "Staging only, rotates with the account move on 22 October"})
+	w.At(ago(83, 23))
+	w.Refuse(staging, people[2], "Who asks for a waiver cannot approve it. It needs 2 people with maintain or admin permission.")
+	w.At(ago(83, 4))
+	staging = w.Act(staging, waiver.Approve{Digest: staging.Digest[7:15]}, okafor, "waiver.approved", "")
+	w.At(ago(83, 2))
+	staging = w.Act(staging, waiver.Approve{Digest: staging.Digest[7:15]}, tomasz, "waiver.approved", "")
+
 	w.At(ago(60, 0))
 	features.Push(gittest.Files{"deps": vulnerable(5, "high") + stale(8)})
 	w.At(ago(52, 5))
 	payments.Push(gittest.Files{"go.deps": vulnerable(1, "high") + stale(9)})
 	w.At(ago(33, 2))
 	terraform.Push(gittest.Files{"env/staging.tfvars": "region = \"eu-north-1\"\nrole = \"deployer\"\nbucket = \"northgate-staging\"\n"})
+	w.Act(staging, waiver.Resolve{}, waiver.Person{}, "waiver.resolved", "The finding is gone")
 	w.At(ago(30, 1))
 	identity.Push(gittest.Files{"deps": vulnerable(2, "high") + stale(3)})
 	w.At(ago(12, 0))
@@ -134,6 +153,39 @@ func Northgate(t testing.TB, dsn string) *World {
 	payments.Open(Pull{Number: 1483, Title: "Describe the refund endpoint", Author: "h-brandt", Branch: "refund-docs", Draft: true}, gittest.Files{"docs/refund.md": "# Refunds\n"})
 	w.At(ago(0, 5))
 	vault.PullRequest(Pull{Number: 77, Title: "Rotate the test key", Author: "lene-d", Branch: "rotate"}, gittest.Files{"testdata/key.pem": "none\n"})
+
+	n := 0
+	for i, r := range []string{"treasury-fx", "mobile-bff", "ledger-export", "risk-scoring", "fraud-rules", "statement-pdf", "notification-hub", "customer-portal", "audit-trail", "edge-proxy", "batch-runner", "schema-registry"} {
+		for _, kind := range []string{"deps/stale", "docs/endpoint"} {
+			fs, err := w.Store.For(w.Account).OpenFindings(t.Context(), all[r].ID, "default")
+			check(t, err)
+			if !slices.ContainsFunc(fs, func(f finding.Finding) bool { return f.Type == kind }) {
+				continue
+			}
+			n++
+			w.At(ago(20-i, n))
+			x := all[r].Waive(all[r].Finding("default", kind, 0), Ask{By: people[n%4], Kind: waiver.Kinds()[n%5], Days: 20 + (n*7)%40 + i/2, Reason: []string{
+				"Isolated network, replaced with the next release of the client", "Only the fixture of a test asks for it", "The internal mirror has the fix already", "Moves with the next quarter's upgrade"}[n%4]})
+			w.Now = w.Now.Add(2 * time.Hour)
+			x = w.Act(x, waiver.Approve{Digest: x.Digest[7:15]}, okafor, "waiver.approved", "")
+			w.Now = w.Now.Add(20 * time.Hour)
+			switch n % 9 {
+			case 3:
+				w.Act(x, waiver.Revoke{Reason: "The upgrade came earlier than we thought"}, tomasz, "waiver.revoked", "The upgrade came earlier than we thought")
+			case 7:
+				if x.Approvals[0].Place.Comment == 0 {
+					continue
+				}
+				w.Act(x, waiver.Suspend{Cause: waiver.Edited, Surface: waiver.Comment, Comment: x.Approvals[0].Place.Comment, At: w.Now}, waiver.Person{}, "waiver.suspended", "")
+			}
+		}
+	}
+	w.At(Today.Add(-50 * time.Hour))
+	features.Waive(features.Finding("default", "deps/known-vulnerability", 1), Ask{By: people[1], Kind: waiver.Deferred, Days: 30, Reason: "The fixed version needs Go 1.27, planned for sprint 48"})
+	w.At(Today.Add(-8 * time.Minute))
+	key := payments.Waive(payments.Finding("pull/1482", "secrets/stripe-secret-key", 1), Ask{By: people[0], Kind: waiver.AcceptedRisk, Days: 14, Approvals: 2, Pull: 1482, Reason: "Key is revoked, history rewrite is planned for Monday"})
+	w.At(Today.Add(-4 * time.Minute))
+	w.Act(key, waiver.Approve{Digest: key.Digest[7:15]}, tomasz, "waiver.approved", "")
 
 	w.At(Today)
 	w.Sequence()

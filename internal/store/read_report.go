@@ -364,3 +364,44 @@ func (t *Tenant) Waiting(ctx context.Context) (n int, oldest time.Time, err erro
 	}
 	return n, oldest, err
 }
+
+// AccountOpenWaivers are the account's waivers that wait for approval or are active, suspended ones too, the first to
+// end first, at most limit.
+func (t *Tenant) AccountOpenWaivers(ctx context.Context, limit int) ([]Waiver, error) {
+	return t.waivers(ctx, `SELECT `+waiverColumns+` FROM waiver WHERE account = $1 AND state IN ('pending', 'active') ORDER BY until_at, id LIMIT $2`, max(limit, 0))
+}
+
+// WaiverKey is a place in the order of EndedWaivers.
+type WaiverKey struct {
+	Changed int64 // microseconds since 1970
+	ID      string
+}
+
+// EndedWaivers are the account's waivers that have ended, those that changed last first, from after a place on.
+func (t *Tenant) EndedWaivers(ctx context.Context, after *WaiverKey, limit int) ([]Waiver, error) {
+	if after == nil {
+		return t.waivers(ctx, `SELECT `+waiverColumns+` FROM waiver WHERE account = $1 AND state NOT IN ('pending', 'active')
+			ORDER BY changed_at DESC, id DESC LIMIT $2`, max(limit, 0))
+	}
+	return t.waivers(ctx, `SELECT `+waiverColumns+` FROM waiver WHERE account = $1 AND state NOT IN ('pending', 'active') AND (changed_at, id) < ($2, $3)
+		ORDER BY changed_at DESC, id DESC LIMIT $4`, after.Changed, column(after.ID), max(limit, 0))
+}
+
+// TitleKey is a finding of a repository, on whatever line.
+type TitleKey struct{ Repository, Fingerprint string }
+
+// FindingTitles are the titles of findings by their ids, as far as they are there.
+func (t *Tenant) FindingTitles(ctx context.Context, ids []string) (map[TitleKey]string, error) {
+	out := map[TitleKey]string{}
+	ids = slices.Compact(slices.Sorted(slices.Values(ids)))
+	for part := range slices.Chunk(ids, batch(t.db.Engine, 1)) {
+		rows, err := t.findingRows(ctx, `SELECT `+findingRowColumns+` FROM finding WHERE account = $1 AND id IN (`+list(2, len(part))+`)`, anys(part)...)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			out[TitleKey{r.Repository, r.Finding.Fingerprint}] = r.Finding.Title
+		}
+	}
+	return out, nil
+}

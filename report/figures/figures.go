@@ -28,12 +28,11 @@ var ErrNotFound = store.ErrNotFound
 
 // Figures answers what a report asks.
 type Figures struct {
-	Store   *store.Store
-	Now     func() time.Time
-	Limits  Limits                        // zero: DefaultLimits
-	Ledger  func(name.Account) Ledger     // the log of an account; nil: there is none, and pages say so
-	Keys    []string                      // verifier keys of the deployment, to check checkpoints with
-	Waivers func(name.Account) WaiverBook // nil: there are none
+	Store  *store.Store
+	Now    func() time.Time
+	Limits Limits                    // zero: DefaultLimits
+	Ledger func(name.Account) Ledger // the log of an account; nil: there is none, and pages say so
+	Keys   []string                  // verifier keys of the deployment, to check checkpoints with
 }
 
 // Account is whose figures they are.

@@ -6,8 +6,6 @@ import (
 	"iter"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"github.com/noxaudit/noxaudit/internal/name"
 	"github.com/noxaudit/noxaudit/ledger"
 )
@@ -32,8 +30,6 @@ type LedgerState struct {
 	Signed    uint64    // entries under the newest checkpoint
 	Root      string    // of that, base64
 	Note      string    // the signed checkpoint
-	SignedBy  string    // name of the key
-	KeyID     string    // of the key
 	Waiting   int       // entries that are not in the ledger yet
 	Oldest    time.Time // since when the first of them waits
 	Agrees    bool      // Problem is empty, and a checkpoint was there to check
@@ -102,23 +98,12 @@ func (f *Figures) LedgerState(ctx context.Context, account name.Account) (Ledger
 
 func (l *LedgerState) check(ctx context.Context, log Ledger, state ledger.State, signed ledger.Signed, last, atSigned []byte, keys []string) {
 	fail := func(format string, args ...any) { l.Problem = fmt.Sprintf(format, args...) }
-	var verifiers []note.Verifier
-	for _, k := range keys {
-		v, err := note.NewVerifier(k)
-		if err != nil {
-			fail("A verifier key of this server cannot be read: %v.", err)
-			return
-		}
-		verifiers = append(verifiers, v)
-	}
-	opened, err := note.Open(signed.Note, note.VerifierList(verifiers...))
-	if err != nil || len(opened.Sigs) == 0 {
-		fail("The newest checkpoint is not signed by a key of this server.")
+	c, err := ledger.OpenCheckpoint(log.Origin(), signed.Note, keys)
+	if err != nil {
+		fail("The newest checkpoint is not one that a key of this server signed: %v.", err)
 		return
 	}
-	l.SignedBy, l.KeyID = opened.Sigs[0].Name, fmt.Sprintf("%08x", opened.Sigs[0].Hash)
-	c, err := ledger.ParseCheckpoint(opened.Text)
-	if err != nil || c.Origin != log.Origin() || c.Size != signed.Size || c.Root != signed.Root {
+	if c.Origin != log.Origin() || c.Size != signed.Size || c.Root != signed.Root {
 		fail("The newest checkpoint says something else than the ledger's own memory of it.")
 		return
 	}

@@ -76,6 +76,7 @@ type Overview struct {
 	States       [Critical + 1]int
 	Open         BySeverity
 	Trend        Trend
+	Joined       int // repositories that became known while the trend ran
 	Types        []store.TypeCount
 	Verdicts     []Recent
 	Waivers      WaiverSummary
@@ -95,6 +96,9 @@ func (f *Figures) Overview(ctx context.Context, account name.Account, span int) 
 		return Overview{}, err
 	}
 	for _, r := range o.Repositories {
+		if store.Day(r.FirstSeen) > store.Day(o.At)-int64(span) {
+			o.Joined++
+		}
 		o.States[r.State]++
 		if r.State == NotAudited {
 			continue
@@ -116,7 +120,8 @@ func (f *Figures) Overview(ctx context.Context, account name.Account, span int) 
 	if o.Verdicts, err = f.Recent(ctx, account, mostRecent); err != nil {
 		return Overview{}, err
 	}
-	o.Waivers, err = f.WaiverSummary(ctx, account)
+	open, err := f.OpenWaivers(ctx, account)
+	o.Waivers = f.Summarise(open)
 	return o, err
 }
 

@@ -65,6 +65,8 @@ const (
 	MomentApproved // one approval of it
 	MomentWaived   // it holds
 	MomentEnded    // it holds no longer
+	MomentRefused
+	MomentSuspended
 )
 
 // AmbiguousError says that an id is the start of several.
@@ -119,8 +121,12 @@ func (f *Figures) Story(ctx context.Context, account name.Account, repository, t
 	if s.Waivers, err = f.waiversOf(ctx, account, repository, s.Finding); err != nil {
 		return Story{}, err
 	}
-	for i := range s.Waivers {
-		s.Moments = append(s.Moments, s.Waivers[i].moments()...)
+	for _, w := range s.Waivers {
+		ms, err := f.WaiverStory(ctx, account, w)
+		if err != nil {
+			return Story{}, err
+		}
+		s.Moments = append(s.Moments, ms...)
 	}
 	slices.SortStableFunc(s.Moments, func(a, b Moment) int { return a.Entry.Time.Compare(b.Entry.Time) })
 	return s, nil

@@ -57,7 +57,7 @@ func (f *Figures) verdict(ctx context.Context, t *store.Tenant, row store.Verdic
 	}
 	wanted := map[Named]bool{}
 	for _, p := range out.Policies {
-		for _, refs := range [][]verdict.Ref{p.Blocking, p.Warning} {
+		for _, refs := range [][]verdict.Ref{p.Blocking, p.Warning, p.Waived} {
 			for _, r := range refs {
 				wanted[Named{r.Fingerprint, r.Content}] = true
 			}

@@ -1,242 +1,240 @@
 package figures
 
 import (
-	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/noxaudit/noxaudit/internal/canon"
 	"github.com/noxaudit/noxaudit/internal/finding"
 	"github.com/noxaudit/noxaudit/internal/name"
+	"github.com/noxaudit/noxaudit/internal/store"
+	"github.com/noxaudit/noxaudit/policy/waiver"
 )
 
-// Waiver is a decision against a finding, as reports show it.
+// Waiver is a waiver as reports show it.
 type Waiver struct {
-	ID, Digest string // "W-9F2CHB"; of its content
-	State      WaiverState
-	Suspended  string // why it does not count although it is active: a comment it rested on was changed; "": it counts
-	Kind       string // "accepted-risk", "false-positive", …
-	Repository string // id
-	Pull       int    // where it was asked for; 0: elsewhere
-	Finding    Waived
-	Reason     string // of outside origin
-	Ticket     string
-	Requester  Person
-	Requested  time.Time
-	Until      time.Time // the last moment of its term
-	Lapses     time.Time // pending: when it lapses undecided
-	Needed     int       // approvals
-	Approvals  []Approval
-	Who        string // who may approve, in words; "" when nothing is missing
-	Ended      time.Time
-	EndedBy    Person
-	EndReason  string
-	Renewals   int // how often it was renewed before
-	Moments    []Moment
+	waiver.Waiver
+	State    waiver.State // at the time of the report: what is over has ended, whether or not anybody wrote that down yet
+	Title    string       // of the finding, where the store knows it; else its type
+	Severity finding.Severity
+	Asked    time.Time
+	Until    time.Time // the last second
+	Lapses   time.Time // of a pending one; zero for others
+	EndedAt  time.Time // zero while it is open
+	Given    []waiver.Approval
+	Changed  time.Time
 }
 
-// Waived is the finding of a waiver as it was when it was asked for.
-type Waived struct {
-	ID, Fingerprint, Content string
-	Title, Path              string
-	Severity                 finding.Severity
-}
+// Counts reports whether it covers its finding at the time of the report.
+func (w Waiver) Counts() bool { return w.State == waiver.Active && w.Suspended == nil }
 
-// Person is somebody at GitHub.
-type Person struct{ ID, Login string }
+// Open reports whether it has not ended.
+func (w Waiver) Open() bool { return !w.State.Final() }
 
-// Approval is one person's word for a waiver.
-type Approval struct {
-	Person
-	For string // the team or right it was given with
-	At  time.Time
-}
+// Repository is the id of its repository.
+func (w Waiver) Repository() string { return w.Document.Repository.ID }
 
-// WaiverState is where a waiver stands in its life.
-type WaiverState string
-
-// The states: pending and active ones are open, the others have ended.
-const (
-	WaiverPending    WaiverState = "pending"
-	WaiverActive     WaiverState = "active"
-	WaiverRejected   WaiverState = "rejected"
-	WaiverLapsed     WaiverState = "lapsed"
-	WaiverExpired    WaiverState = "expired"
-	WaiverRevoked    WaiverState = "revoked"
-	WaiverSuperseded WaiverState = "superseded"
-	WaiverResolved   WaiverState = "resolved"
-)
-
-// Open reports whether the waiver has not ended.
-func (s WaiverState) Open() bool { return s == WaiverPending || s == WaiverActive }
-
-// At is the state at a time: one whose term is over has expired, whether or not anybody wrote that down yet.
-func (w Waiver) At(now time.Time) WaiverState {
-	switch {
-	case w.State == WaiverActive && !w.Until.IsZero() && now.After(w.Until):
-		return WaiverExpired
-	case w.State == WaiverPending && !w.Lapses.IsZero() && now.After(w.Lapses):
-		return WaiverLapsed
-	}
-	return w.State
-}
-
-// moments tells the waiver's life.
-func (w *Waiver) moments() []Moment {
-	if w.Moments != nil {
-		return w.Moments
-	}
-	at := func(k MomentKind, t time.Time) Moment {
-		return Moment{Kind: k, Waiver: w, Entry: Entry{Time: t, Seq: -1}}
-	}
-	out := []Moment{at(MomentAsked, w.Requested)}
-	for i, a := range w.Approvals {
-		m := at(MomentApproved, a.At)
-		if i == len(w.Approvals)-1 && len(w.Approvals) >= w.Needed {
-			m.Kind = MomentWaived
+func (f *Figures) waivers(ctx context.Context, t *store.Tenant, rows []store.Waiver) ([]Waiver, error) {
+	now := f.Now()
+	out := make([]Waiver, len(rows))
+	ids := make([]string, len(rows))
+	for i, row := range rows {
+		w := Waiver{Changed: row.Changed}
+		if err := canon.Unmarshal(row.Body, &w.Waiver); err != nil {
+			return nil, corrupt("waiver", row.ID, err)
 		}
-		m.Note = a.Login
-		out = append(out, m)
+		w.State, w.Asked, w.Until, w.Title = w.Waiver.State, row.Requested, row.Until, w.Document.Finding.Type
+		if err := w.Severity.UnmarshalText([]byte(w.Document.Finding.Severity)); err != nil {
+			return nil, corrupt("waiver", row.ID, err)
+		}
+		for _, a := range w.Approvals {
+			if a.Void == "" {
+				w.Given = append(w.Given, a)
+			}
+		}
+		switch {
+		case w.State == waiver.Active && now.After(w.Until):
+			w.State, w.EndedAt = waiver.Expired, w.Until
+		case w.State == waiver.Pending && !row.Due.IsZero() && now.After(row.Due):
+			w.State, w.EndedAt = waiver.Lapsed, row.Due
+		case w.State == waiver.Pending:
+			w.Lapses = row.Due
+		case w.End != nil:
+			at, err := time.Parse(time.RFC3339Nano, w.End.Time)
+			if err != nil {
+				return nil, corrupt("waiver", row.ID, err)
+			}
+			w.EndedAt = at
+		}
+		out[i], ids[i] = w, row.Finding
 	}
-	if !w.Ended.IsZero() {
-		out = append(out, at(MomentEnded, w.Ended))
+	titles, err := t.FindingTitles(ctx, ids)
+	if err != nil {
+		return nil, err
 	}
-	return out
-}
-
-// WaiverBook are the waivers of one account.
-type WaiverBook interface {
-	// Open are those that are pending or active, in any order.
-	Open(ctx context.Context) ([]Waiver, error)
-	// Ended are those that ended, the newest end first, at most limit, from after the id after on ("": the first).
-	Ended(ctx context.Context, after string, limit int) ([]Waiver, error)
-	// Waiver is the one of this id, or ErrNotFound.
-	Waiver(ctx context.Context, id string) (Waiver, error)
-	// OfFinding are those about a finding of a repository.
-	OfFinding(ctx context.Context, repository, fingerprint, content string) ([]Waiver, error)
+	for i := range out {
+		k := store.TitleKey{Repository: out[i].Repository(), Fingerprint: out[i].Document.Finding.Fingerprint}
+		if title := titles[k]; title != "" {
+			out[i].Title = title
+		}
+	}
+	return out, nil
 }
 
 // WaiverSummary is what an overview says of waivers.
 type WaiverSummary struct {
-	Kept                      bool // waivers are recorded here at all
-	Pending, Active           int
-	Suspended                 int
-	EndingSoon                []Waiver // active ones that end within 14 days, the first to end first
-	ByRepository              map[string]int
-	RenewedTwice, MedianLife  int // waivers; days
-	HighOrWorse, WithinDays14 int
+	Pending, Active, Suspended int
+	EndingSoon                 []Waiver // active ones that end within 14 days, the first to end first
+	MedianTerm                 int      // of the active ones, in days
+	HighOrWorse                int      // active ones
 }
 
 // soon is when an end counts as near.
 const soon = 14 * 24 * time.Hour
 
-// WaiverSummary sums up the waivers that are open.
-func (f *Figures) WaiverSummary(ctx context.Context, account name.Account) (WaiverSummary, error) {
-	all, err := f.OpenWaivers(ctx, account)
-	if err != nil || f.Waivers == nil {
-		return WaiverSummary{}, err
-	}
-	return f.summarise(all), nil
-}
-
-func (f *Figures) summarise(all []Waiver) WaiverSummary {
+// Summarise sums up waivers that are open.
+func (f *Figures) Summarise(open []Waiver) WaiverSummary {
 	now := f.Now()
-	s := WaiverSummary{Kept: true, ByRepository: map[string]int{}}
-	var lives []int
-	for _, w := range all {
-		if w.State == WaiverPending {
+	var s WaiverSummary
+	var terms []int
+	for _, w := range open {
+		if w.State == waiver.Pending {
 			s.Pending++
 			continue
 		}
 		s.Active++
-		s.ByRepository[w.Repository]++
-		lives = append(lives, int(w.Until.Sub(w.Requested).Hours()/24))
-		if w.Suspended != "" {
+		terms = append(terms, int((w.Until.Sub(w.Asked)+12*time.Hour).Hours()/24))
+		if w.Suspended != nil {
 			s.Suspended++
 		}
-		if w.Renewals >= 2 {
-			s.RenewedTwice++
-		}
-		if w.Finding.Severity >= finding.High {
+		if w.Severity >= finding.High {
 			s.HighOrWorse++
 		}
 		if w.Until.Sub(now) <= soon {
 			s.EndingSoon = append(s.EndingSoon, w)
 		}
 	}
-	s.WithinDays14 = len(s.EndingSoon)
-	if len(lives) > 0 {
-		slices.Sort(lives)
-		s.MedianLife = lives[len(lives)/2]
+	if len(terms) > 0 {
+		slices.Sort(terms)
+		s.MedianTerm = terms[len(terms)/2]
 	}
 	return s
 }
 
-// SummariseWaivers is WaiverSummary of waivers that were read already.
-func (f *Figures) SummariseWaivers(all []Waiver) WaiverSummary { return f.summarise(all) }
+// mostOpenWaivers bounds what a report reads.
+const mostOpenWaivers = 5000
 
-// OpenWaivers are the pending ones, the one that lapses first in front, then the active ones, the first to end in
-// front. A waiver whose term is over is not among them.
+// OpenWaivers are the pending ones, the newest in front, then the active ones, the first to end in front. One whose
+// time is over is not among them. At most 5,000.
 func (f *Figures) OpenWaivers(ctx context.Context, account name.Account) ([]Waiver, error) {
-	if f.Waivers == nil {
-		return nil, nil
-	}
-	all, err := f.Waivers(account).Open(ctx)
+	t := f.Store.For(account)
+	rows, err := t.AccountOpenWaivers(ctx, mostOpenWaivers)
 	if err != nil {
 		return nil, err
 	}
-	now := f.Now()
-	all = slices.DeleteFunc(slices.Clone(all), func(w Waiver) bool { return !w.At(now).Open() })
+	all, err := f.waivers(ctx, t, rows)
+	if err != nil {
+		return nil, err
+	}
+	all = slices.DeleteFunc(all, func(w Waiver) bool { return !w.Open() })
 	slices.SortStableFunc(all, func(a, b Waiver) int {
-		if a.State != b.State {
+		switch {
+		case a.State != b.State:
 			return -strings.Compare(string(a.State), string(b.State)) // pending before active
+		case a.State == waiver.Pending:
+			return b.Asked.Compare(a.Asked)
 		}
-		end := func(w Waiver) time.Time {
-			if w.State == WaiverPending {
-				return w.Lapses
-			}
-			return w.Until
-		}
-		return cmp.Or(end(a).Compare(end(b)), strings.Compare(a.ID, b.ID))
+		return a.Until.Compare(b.Until)
 	})
 	return all, nil
 }
 
-// EndedWaivers is one page of those that ended.
-func (f *Figures) EndedWaivers(ctx context.Context, account name.Account, after string, size int) (out []Waiver, more bool, err error) {
-	if f.Waivers == nil {
-		return nil, false, nil
+// EndedWaivers is one page of those that ended, the newest end first, from after a waiver on.
+func (f *Figures) EndedWaivers(ctx context.Context, account name.Account, after *store.WaiverKey, size int) (out []Waiver, more bool, err error) {
+	t := f.Store.For(account)
+	rows, err := t.EndedWaivers(ctx, after, size+1)
+	if err != nil {
+		return nil, false, err
 	}
-	out, err = f.Waivers(account).Ended(ctx, after, size+1)
-	if len(out) > size {
-		return out[:size], true, err
-	}
-	return out, false, err
+	out, err = f.waivers(ctx, t, rows[:min(len(rows), size)])
+	return out, len(rows) > size, err
 }
 
-// Waiver is the waiver of this id; ErrNotFound.
-func (f *Figures) Waiver(ctx context.Context, account name.Account, id string) (Waiver, error) {
-	if f.Waivers == nil {
-		return Waiver{}, fmt.Errorf("waiver %q: %w", id, ErrNotFound)
+// Waiver is the waiver of this id, in any case; ErrNotFound.
+func (f *Figures) Waiver(ctx context.Context, account name.Account, typed string) (Waiver, error) {
+	target, err := waiver.ParseTarget(typed)
+	if err != nil || target.Kind != waiver.WaiverTarget {
+		return Waiver{}, fmt.Errorf("waiver %q: %w", typed, ErrNotFound)
 	}
-	w, err := f.Waivers(account).Waiver(ctx, id)
-	if err == nil {
-		w.State = w.At(f.Now())
-		w.Moments = w.moments()
+	t := f.Store.For(account)
+	row, err := t.WaiverByID(ctx, target.ID)
+	if err != nil {
+		return Waiver{}, err
 	}
-	return w, err
+	ws, err := f.waivers(ctx, t, []store.Waiver{row})
+	if err != nil {
+		return Waiver{}, err
+	}
+	return ws[0], nil
 }
 
 func (f *Figures) waiversOf(ctx context.Context, account name.Account, repository string, of finding.Finding) ([]Waiver, error) {
-	if f.Waivers == nil {
-		return nil, nil
+	t := f.Store.For(account)
+	rows, err := t.WaiversOfFinding(ctx, repository, of.Fingerprint)
+	if err != nil {
+		return nil, err
 	}
-	ws, err := f.Waivers(account).OfFinding(ctx, repository, of.Fingerprint, of.Content)
-	now := f.Now()
-	for i := range ws {
-		ws[i].State = ws[i].At(now)
+	rows = slices.DeleteFunc(rows, func(r store.Waiver) bool { return r.Content != of.Content })
+	return f.waivers(ctx, t, rows[:min(len(rows), 20)])
+}
+
+// WaiverStory is what entries tell of a waiver's life, refusals too, in their order; at most 200.
+func (f *Figures) WaiverStory(ctx context.Context, account name.Account, w Waiver) ([]Moment, error) {
+	source := "waiver/" + w.ID
+	rows, err := f.Store.For(account).EntriesFrom(ctx, source, time.Unix(0, 0), 200)
+	if err != nil {
+		return nil, err
 	}
-	return ws, err
+	entries, err := parseEntries(source, rows)
+	if err != nil {
+		return nil, err
+	}
+	var out []Moment
+	for _, e := range entries {
+		kind, known := waiverMoments[e.Type]
+		if !known {
+			continue
+		}
+		var said struct {
+			Reason string `json:"reason"`
+			Note   string `json:"note"`
+			Cause  string `json:"cause"`
+			State  string `json:"state"`
+		}
+		if err := json.Unmarshal(raw(e), &said); err != nil && kind != MomentAsked {
+			return nil, corrupt("entry", e.ID, err)
+		}
+		m := Moment{Kind: kind, Entry: e, Waiver: &w, Note: said.Reason}
+		if said.Note != "" {
+			m.Note = said.Note
+		}
+		if kind == MomentApproved && said.State == string(waiver.Active) {
+			m.Kind = MomentWaived
+		}
+		if said.Cause != "" {
+			m.Note = said.Cause
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+var waiverMoments = map[string]MomentKind{
+	"waiver.requested": MomentAsked, "waiver.approved": MomentApproved, "command.refused": MomentRefused, "waiver.suspended": MomentSuspended,
+	"waiver.rejected": MomentEnded, "waiver.revoked": MomentEnded, "waiver.expired": MomentEnded, "waiver.lapsed": MomentEnded,
+	"waiver.resolved": MomentEnded, "waiver.superseded": MomentEnded,
 }

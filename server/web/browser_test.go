@@ -143,8 +143,8 @@ func pages(s *site) map[string]string {
 		"finding, open":    "/orgs/northgate/repositories/payments-api/findings/" + s.findingID("90001", "secrets/stripe-secret-key"),
 		"waivers":          "/orgs/northgate/waivers",
 		"waivers, ended":   "/orgs/northgate/waivers?state=ended",
-		"waiver":           "/orgs/northgate/waivers/W-9F2CHB",
-		"waiver, ended":    "/orgs/northgate/waivers/W-END002",
+		"waiver":           "/orgs/northgate/waivers/" + s.waiver("pending"),
+		"waiver, ended":    "/orgs/northgate/waivers/" + s.waiver("resolved"),
 		"ledger":           "/orgs/northgate/ledger",
 		"search":           "/orgs/northgate/find?q=er",
 		"search, nothing":  "/orgs/northgate/find?q=zzz",
@@ -158,6 +158,19 @@ func (s *site) head(repository string, number int) string {
 		panic(err)
 	}
 	return p.Head.String()
+}
+
+func (s *site) waiver(state string) string {
+	all, err := s.Store.For(s.Account).AllWaivers(context.Background(), 1000)
+	if err != nil {
+		panic(err)
+	}
+	for _, w := range all {
+		if w.State == state {
+			return w.ID
+		}
+	}
+	panic("no waiver is " + state)
 }
 
 // findingID is a finding of this type on any line of the repository.

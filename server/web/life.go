@@ -6,11 +6,13 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/noxaudit/noxaudit/internal/finding"
 	"github.com/noxaudit/noxaudit/internal/store"
+	"github.com/noxaudit/noxaudit/policy/waiver"
 	"github.com/noxaudit/noxaudit/report/figures"
 )
 
@@ -111,7 +113,7 @@ func openMark(s figures.Story) mark {
 		return resolved
 	}
 	for _, w := range s.Waivers {
-		if w.State == figures.WaiverActive && w.Suspended == "" {
+		if w.Counts() {
 			return waived
 		}
 	}
@@ -137,12 +139,12 @@ func life(s figures.Story) (template.HTML, []lifePart) {
 	var told []lifePart
 	openUntil := end
 	for _, w := range s.Waivers {
-		if len(w.Approvals) < w.Needed || len(w.Approvals) == 0 {
+		from, err := time.Parse(time.RFC3339Nano, w.Since)
+		if err != nil { // it never was active
 			continue
 		}
-		from := w.Approvals[len(w.Approvals)-1].At
 		to := end
-		for _, t := range []time.Time{w.Until, w.Ended} {
+		for _, t := range []time.Time{w.Until, w.EndedAt} {
 			if !t.IsZero() && t.Before(to) {
 				to = t
 			}
@@ -215,90 +217,112 @@ func momentOf(m figures.Moment, f finding.Finding, home, org string) momentView 
 	}
 	if x := m.Waiver; x != nil {
 		v.Links = []link{{x.ID, org + "/waivers/" + url.PathEscape(x.ID)}}
+		by := "by " + m.Entry.Actor.Name
+		if m.Entry.Actor.Kind == "user" {
+			by = "by @" + m.Entry.Actor.Name
+		}
 		switch m.Kind {
 		case figures.MomentAsked:
-			v.Mark, v.What, v.By, v.Quote = mark{"comment", "is-none", ""}, "Waiver asked for", "by @"+x.Requester.Login, x.Reason
+			v.Mark, v.What, v.By, v.Quote = mark{"comment", "is-none", ""}, "Waiver asked for", by, x.Document.Reason
 		case figures.MomentApproved:
-			v.Mark, v.What, v.By = mark{"passed", "is-ok", ""}, "Approved", "by @"+m.Note
+			v.Mark, v.What, v.By, v.Quote = mark{"passed", "is-ok", ""}, "Approved", by, m.Note
 		case figures.MomentWaived:
-			v.Mark, v.What, v.By = waived, "Waived until "+day(x.Until), "by @"+m.Note
-			v.Text = "Every approval that it needs is there. While it lasts the finding does not block."
+			v.Mark, v.What, v.By, v.Quote = waived, "Waived until "+day(x.Until), by, m.Note
+			v.Text = "Every approval that it needs is there, with the permission that GitHub reported at that moment. While it lasts the finding does not block."
+		case figures.MomentRefused:
+			v.Mark, v.What, v.By, v.Text = mark{"ended", "is-danger", ""}, "Refused", by, m.Note
+		case figures.MomentSuspended:
+			v.Mark, v.What, v.By, v.Text = warned, "Suspended", by, "A comment that it rests on was "+m.Note+". It covers nothing until it is approved anew."
 		case figures.MomentEnded:
-			v.Mark, v.What, v.Text = ended, "Waiver "+waiverStates[x.State].Word, x.EndReason
-			if x.EndedBy.Login != "" {
-				v.By = "by @" + x.EndedBy.Login
-			}
+			v.Mark, v.What, v.By, v.Quote = ended, sentence(strings.TrimPrefix(m.Entry.Type, "waiver.")), by, m.Note
 		}
 	}
 	return v
 }
 
 // waiverStates are how the states of a waiver are drawn.
-var waiverStates = map[figures.WaiverState]mark{
-	figures.WaiverPending: pending, figures.WaiverActive: waived.as("Active"), figures.WaiverRejected: ended.as("Rejected"),
-	figures.WaiverLapsed: ended.as("Lapsed"), figures.WaiverExpired: ended.as("Expired"), figures.WaiverRevoked: ended.as("Revoked"),
-	figures.WaiverSuperseded: ended.as("Superseded"), figures.WaiverResolved: ended.as("Resolved"),
+var waiverStates = map[waiver.State]mark{
+	waiver.Pending: pending, waiver.Active: waived.as("Active"), waiver.Rejected: ended.as("Rejected"), waiver.Lapsed: ended.as("Lapsed"),
+	waiver.Expired: ended.as("Expired"), waiver.Revoked: ended.as("Revoked"), waiver.Superseded: ended.as("Superseded"), waiver.Resolved: ended.as("Resolved"),
 }
 
 type waiverRow struct {
-	ID, Digest, Address string
-	Title               string
-	Severity            finding.Severity
-	Repo, RepoAddress   string
-	Pull                int
-	Kind                string
-	Mark                mark
-	Suspended           string
-	Given, Needed       int
-	Approvals           []figures.Approval
-	Missing             string // who may, when something is missing
-	MayViewer           bool
-	Renewals            int
-	Until               time.Time
-	Ends                string // "in 2 d"
-	Lapses              string
-	Reason, Asker       string
-	Asked               string // age
-	Copy                copyLine
-	At                  time.Time
+	ID, Name, Digest, Address string
+	Title                     string
+	Severity                  finding.Severity
+	Repo                      string
+	Pull                      int
+	Kind                      string
+	Mark                      mark
+	Suspended                 string
+	Given, Needed             int
+	Approvals                 []approval
+	Missing                   string // who may, when something is missing
+	Until                     time.Time
+	Ends                      string // "in 2 d"
+	Lapses                    string
+	Reason, Asker             string
+	Asked                     string // age
+	Copy                      []copyLine
+}
+
+type approval struct {
+	Login, With string
+	At          time.Time
+	Note        string
 }
 
 func (h *Web) waiverRowOf(a figures.Account, x figures.Waiver, repo string, now time.Time) waiverRow {
-	m, ok := waiverStates[x.State]
-	if !ok {
-		m = ended.as(sentence(string(x.State)))
-	}
+	d := x.Document
 	r := waiverRow{
-		ID: x.ID, Digest: x.Digest, Address: base(a) + "/waivers/" + url.PathEscape(x.ID), Title: cmp.Or(x.Finding.Title, x.Finding.ID), Severity: x.Finding.Severity,
-		Repo: repo, Pull: x.Pull, Kind: sentence(strings.ReplaceAll(x.Kind, "-", " ")), Mark: m, Suspended: x.Suspended, Given: len(x.Approvals), Needed: x.Needed,
-		Approvals: x.Approvals, Renewals: x.Renewals, Until: x.Until, Reason: x.Reason, Asker: x.Requester.Login, Asked: ago(now, x.Requested), At: now,
+		ID: x.ID, Name: x.Name(), Digest: x.Digest, Address: base(a) + "/waivers/" + url.PathEscape(x.ID), Title: x.Title, Severity: x.Severity,
+		Repo: repo, Pull: d.Asked.Pull, Kind: sentence(strings.ReplaceAll(string(d.Kind), "-", " ")), Mark: waiverStates[x.State], Given: len(x.Given), Needed: d.Terms.Approvals,
+		Until: x.Until, Reason: d.Reason, Asker: d.Requester.Login, Asked: ago(now, x.Asked),
 	}
-	if x.Suspended != "" && x.State == figures.WaiverActive {
-		r.Mark = warned.as("Suspended")
+	for _, p := range x.Given {
+		at, err := time.Parse(time.RFC3339Nano, p.Time)
+		if err != nil {
+			at = x.Asked // a stored waiver has times that parse; an approval is never older than this
+		}
+		r.Approvals = append(r.Approvals, approval{p.By.Login, string(p.Permission), at, p.Note})
+	}
+	if x.Suspended != nil && x.Open() {
+		r.Mark, r.Suspended = warned.as("Suspended"), "A command comment that it rests on was "+string(x.Suspended.Cause)+". It covers nothing until it is approved anew."
 	}
 	switch {
-	case x.State.Open() && x.Until.After(now):
-		r.Ends = "in " + age(x.Until.Sub(now))
-	case !x.Ended.IsZero():
-		r.Ends = ago(now, x.Ended) + " ago"
+	case x.Open():
+		r.Ends = "in " + age(max(0, x.Until.Sub(now)))
+	case !x.EndedAt.IsZero():
+		r.Ends = ago(now, x.EndedAt) + " ago"
 	}
-	if x.State == figures.WaiverPending {
-		if !x.Lapses.IsZero() {
-			r.Lapses = "in " + age(max(0, x.Lapses.Sub(now))) + " if nobody decides"
+	if !x.Lapses.IsZero() {
+		r.Lapses = "in " + age(max(0, x.Lapses.Sub(now))) + " if nobody decides"
+	}
+	if n := x.Missing(); n > 0 && x.Open() {
+		who := "somebody"
+		if n > 1 {
+			who = figures.Number(n) + " people"
 		}
-		r.Missing = cmp.Or(x.Who, "Somebody with maintain or admin permission, not @"+x.Requester.Login)
-		line := "/noxaudit approve " + x.ID
-		if x.Digest != "" {
-			line += "@" + strings.TrimPrefix(x.Digest, "sha256:")[:min(8, len(strings.TrimPrefix(x.Digest, "sha256:")))]
+		r.Missing = sentence(who) + " with " + string(d.Terms.Permission) + " permission or more, not @" + d.Requester.Login
+		if d.Asked.Pull > 0 {
+			r.Missing += " and nobody with a part in pull request #" + strconv.Itoa(d.Asked.Pull)
 		}
-		r.Copy = copyLine{"Comment to copy, to approve", line}
+	}
+	if x.State == x.Waiver.State { // else it has ended, and nothing can be done about it
+		for _, text := range x.Lines() {
+			verb, _, _ := strings.Cut(strings.TrimPrefix(text, "/noxaudit "), " ")
+			caption := "Comment to copy, to " + verb
+			if verb != "approve" {
+				caption += "; fill in the reason"
+			}
+			r.Copy = append(r.Copy, copyLine{caption, text})
+		}
 	}
 	return r
 }
 
 type waiversView struct {
 	frame
-	Kept      bool
 	Tabs      []option
 	Tab       string
 	Pending   []waiverRow
@@ -308,15 +332,8 @@ type waiversView struct {
 	Days      []calendarDay
 	Within    int
 	Summary   figures.WaiverSummary
-	Debt      []debtRow
 	Pages     pager
 	At        time.Time
-}
-
-type debtRow struct {
-	Name, Address string
-	N             int
-	Bar           template.HTML
 }
 
 // calendarDay is a day of the strip.
@@ -350,7 +367,7 @@ func (h *Web) waivers(w http.ResponseWriter, q *request) error {
 	if err != nil {
 		return err
 	}
-	v := waiversView{frame: h.framed(q, "Waivers", "waivers"), Kept: h.o.Figures.Waivers != nil, Tab: tab, At: now, Summary: h.o.Figures.SummariseWaivers(all)}
+	v := waiversView{frame: h.framed(q, "Waivers", "waivers"), Tab: tab, At: now, Summary: h.o.Figures.Summarise(all)}
 	here := base(q.account) + "/waivers"
 	for _, t := range []struct {
 		key, name string
@@ -364,23 +381,19 @@ func (h *Web) waivers(w http.ResponseWriter, q *request) error {
 	}
 	repos := map[string]string{}
 	row := func(x figures.Waiver) (waiverRow, error) {
-		if _, known := repos[x.Repository]; !known {
-			r, err := h.o.Figures.Repository(q.Context(), q.account.ID, x.Repository)
-			switch {
-			case err == nil:
-				repos[x.Repository] = r.ShortName()
-			case errors.Is(err, figures.ErrNotFound):
-				repos[x.Repository] = ""
-			default:
+		if _, known := repos[x.Repository()]; !known {
+			r, err := h.o.Figures.Repository(q.Context(), q.account.ID, x.Repository())
+			if err != nil {
 				return waiverRow{}, err
 			}
+			repos[x.Repository()] = r.ShortName()
 		}
-		return h.waiverRowOf(q.account, x, repos[x.Repository], now), nil
+		return h.waiverRowOf(q.account, x, repos[x.Repository()], now), nil
 	}
 	switch tab {
 	case "open", "pending", "active", "suspended":
 		for _, x := range all {
-			if only != nil && x.Finding.Severity != *only {
+			if only != nil && x.Severity != *only {
 				continue
 			}
 			r, err := row(x)
@@ -388,17 +401,23 @@ func (h *Web) waivers(w http.ResponseWriter, q *request) error {
 				return err
 			}
 			switch {
-			case x.State == figures.WaiverPending && (tab == "open" || tab == "pending"):
+			case x.State == waiver.Pending && (tab == "open" || tab == "pending"):
 				v.Pending = append(v.Pending, r)
-			case x.State == figures.WaiverActive && x.Suspended != "" && tab != "pending":
+			case x.State == waiver.Active && x.Suspended != nil && tab != "pending":
 				v.Suspended = append(v.Suspended, r)
-			case x.State == figures.WaiverActive && (tab == "open" || tab == "active"):
+			case x.State == waiver.Active && (tab == "open" || tab == "active"):
 				v.Active = append(v.Active, r)
 			}
 		}
 		v.Days, v.Within = calendar(all, here, now)
 	case "ended":
-		ws, more, err := h.o.Figures.EndedWaivers(q.Context(), q.account.ID, in.Get("after"), pageSize)
+		var after *store.WaiverKey
+		if a := in.Get("after"); a != "" {
+			if after = new(store.WaiverKey); !cursor(a, after) {
+				return errRefused
+			}
+		}
+		ws, more, err := h.o.Figures.EndedWaivers(q.Context(), q.account.ID, after, pageSize)
 		if err != nil {
 			return err
 		}
@@ -413,7 +432,7 @@ func (h *Web) waivers(w http.ResponseWriter, q *request) error {
 			v.Pages.First = with(here, "state", "ended")
 		}
 		if more {
-			v.Pages.Next = with(here, "state", "ended", "after", ws[len(ws)-1].ID)
+			v.Pages.Next = with(here, "state", "ended", "after", cursorOf(store.WaiverKey{Changed: ws[len(ws)-1].Changed.UnixMicro(), ID: ws[len(ws)-1].ID}))
 		}
 	default:
 		return errRefused
@@ -430,7 +449,7 @@ func calendar(all []figures.Waiver, here string, now time.Time) ([]calendarDay, 
 	ends := map[int64][]figures.Waiver{}
 	within := 0
 	for _, x := range all {
-		if d := store.Day(x.Until); x.State == figures.WaiverActive && d >= today && d < today+stripDays {
+		if d := store.Day(x.Until); x.State == waiver.Active && d >= today && d < today+stripDays {
 			ends[d] = append(ends[d], x)
 			within++
 		}
@@ -444,14 +463,14 @@ func calendar(all []figures.Waiver, here string, now time.Time) ([]calendarDay, 
 		}
 		for n, x := range ends[today+i] {
 			if n < 3 {
-				d.Marks = append(d.Marks, template.HTML(`<span class="sev sev-`+x.Finding.Severity.String()+`">`+sevMark(x.Finding.Severity)+`</span>`))
+				d.Marks = append(d.Marks, template.HTML(`<span class="sev sev-`+x.Severity.String()+`">`+sevMark(x.Severity)+`</span>`))
 			}
 		}
 		if n := len(ends[today+i]); n > 0 {
 			d.Name += ": " + figures.Count(n, "waiver ends", "waivers end")
 			d.Address = here + "/" + url.PathEscape(ends[today+i][0].ID)
 			if n > 1 {
-				d.Address = here + "#ends-" + t.Format("2006-01-02")
+				d.Address = here + "?state=active#" + t.Format("2006-01-02")
 			}
 		}
 		out = append(out, d)
@@ -476,23 +495,23 @@ func (h *Web) waiver(w http.ResponseWriter, q *request) error {
 	if err != nil {
 		return err
 	}
-	v := waiverView{frame: h.framed(q, cmp.Or(x.Finding.Title, x.ID), "waivers", crumb{"Waivers", base(q.account) + "/waivers"}, crumb{x.ID, ""}), Waiver: x, At: h.now()}
-	r, err := h.o.Figures.Repository(q.Context(), q.account.ID, x.Repository)
-	switch {
-	case err == nil:
-		v.Repo, v.Home = r.ShortName(), repoPath(q.account, r)
-		v.Finding = v.Home + "/findings/" + url.PathEscape(x.Finding.ID)
-		if x.Pull > 0 {
-			v.Pull = lineAddress(v.Home, figures.PullLine(x.Pull))
-		}
-	case !errors.Is(err, figures.ErrNotFound):
+	r, err := h.o.Figures.Repository(q.Context(), q.account.ID, x.Repository())
+	if err != nil {
 		return err
 	}
-	v.Row = h.waiverRowOf(q.account, x, v.Repo, v.At)
-	for _, m := range x.Moments {
-		if m.Waiver == nil {
-			m.Waiver = &x
-		}
+	story, err := h.o.Figures.WaiverStory(q.Context(), q.account.ID, x)
+	if err != nil {
+		return err
+	}
+	v := waiverView{
+		frame:  h.framed(q, x.Title, "waivers", crumb{"Waivers", base(q.account) + "/waivers"}, crumb{x.ID, ""}),
+		Waiver: x, At: h.now(), Repo: r.ShortName(), Home: repoPath(q.account, r), Row: h.waiverRowOf(q.account, x, r.ShortName(), h.now()),
+	}
+	v.Finding = v.Home + "/findings/" + url.PathEscape(x.Document.Finding.ID)
+	if n := x.Document.Asked.Pull; n > 0 {
+		v.Pull = lineAddress(v.Home, figures.PullLine(n))
+	}
+	for _, m := range story {
 		mv := momentOf(m, finding.Finding{}, v.Home, base(q.account))
 		mv.Links = nil
 		v.Moments = append(v.Moments, mv)

@@ -68,9 +68,9 @@ type overviewView struct {
 	SpanName     string
 	Strip        []stripItem
 	Share        template.HTML
-	Critical     []repoRow
+	Worst        []repoRow
+	Joined       int // repositories that became known meanwhile
 	AllNeed      int // that need work
-	Attention    int
 	Squares      []square
 	Trend        []trendRow
 	Table        []weekRow
@@ -170,7 +170,7 @@ func squareOf(row repoRow, r figures.Repo) square {
 	return s
 }
 
-const mostCritical = 7
+const mostWorst = 8
 
 func (h *Web) overview(w http.ResponseWriter, q *request) error {
 	if !q.all { // sums would tell of what this reader does not see
@@ -212,11 +212,12 @@ func (h *Web) overview(w http.ResponseWriter, q *request) error {
 	for _, r := range o.Repositories {
 		row := h.repoRowOf(q.account, r)
 		v.Squares = append(v.Squares, row.Sq)
-		if r.State == figures.Critical && len(v.Critical) < mostCritical {
-			v.Critical = append(v.Critical, row)
+		if r.State >= figures.Attention && len(v.Worst) < mostWorst {
+			v.Worst = append(v.Worst, row)
 		}
 	}
-	v.Attention, v.AllNeed = o.States[figures.Attention], o.States[figures.Attention]+o.States[figures.Critical]
+	v.Joined = o.Joined
+	v.AllNeed = o.States[figures.Attention] + o.States[figures.Critical]
 	v.Trend = trendRows(o.Trend, o.Open)
 	v.Table = trendTable(o.Trend, v.Trend)
 	if v.TrendKnown = o.Trend.Known < o.Trend.Days; v.TrendKnown {
@@ -612,12 +613,9 @@ func (h *Web) findings(w http.ResponseWriter, q *request) error {
 		f.Severity = &s
 	}
 	if after := in.Get("after"); after != "" {
-		var k store.FindingKey
-		raw, err := base64.RawURLEncoding.DecodeString(after)
-		if err != nil || json.Unmarshal(raw, &k) != nil {
+		if f.After = new(store.FindingKey); !cursor(after, f.After) {
 			return errRefused
 		}
-		f.After = &k
 	}
 	l, err := h.o.Figures.Findings(q.Context(), q.account.ID, f, pageSize)
 	if err != nil {
@@ -657,14 +655,25 @@ func (h *Web) findings(w http.ResponseWriter, q *request) error {
 		v.Pages.First = at(state, severity, f.Type, f.Repository, "")
 	}
 	if l.More {
-		raw, err := json.Marshal(l.Rows[len(l.Rows)-1].Key())
-		if err != nil {
-			return err
-		}
-		v.Pages.Next = at(state, severity, f.Type, f.Repository, base64.RawURLEncoding.EncodeToString(raw))
+		v.Pages.Next = at(state, severity, f.Type, f.Repository, cursorOf(l.Rows[len(l.Rows)-1].Key()))
 	}
 	render(h, w, q.Request, http.StatusOK, findingsPage, v)
 	return nil
+}
+
+// cursorOf is a place in a list as an address has it.
+func cursorOf(key any) string {
+	raw, err := json.Marshal(key)
+	if err != nil {
+		panic(err) // keys are numbers and texts
+	}
+	return base64.RawURLEncoding.EncodeToString(raw)
+}
+
+// cursor reads what cursorOf wrote, or says that it is something else.
+func cursor(text string, key any) bool {
+	raw, err := base64.RawURLEncoding.DecodeString(text)
+	return err == nil && json.Unmarshal(raw, key) == nil
 }
 
 type chooseView struct {

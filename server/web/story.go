@@ -46,9 +46,10 @@ type policyView struct {
 	Layer    string
 	Open     bool
 	Leaves   []leafView
-	More     int    // findings beyond those listed
-	Text     string // what to say where there are no findings
-	Message  string // of the policy's author
+	Rest     []findingRow // findings in a line each
+	More     int          // findings beyond those listed
+	Text     string       // what to say where there are no findings
+	Message  string       // of the policy's author
 	Facts    []fact
 	Copy     copyLine
 	Describe string
@@ -65,6 +66,7 @@ type leafView struct {
 	Code             []codeLine
 	Facts            []fact
 	Copy             copyLine
+	Waiver           link // that covers it
 }
 
 type codeLine struct {
@@ -112,6 +114,8 @@ func outcomeMark(r verdict.Result) mark {
 			return mark{"unknown", "is-danger", "Not assessed, blocks"}
 		}
 		return notAssessed
+	case verdict.OutcomeWaived:
+		return waived
 	case verdict.OutcomeReported:
 		return reported
 	}
@@ -125,7 +129,7 @@ func outcomeRank(r verdict.Result) int {
 	}
 	return map[verdict.Outcome]int{
 		verdict.OutcomeBlocked: 0, verdict.OutcomeWarned: 1, verdict.OutcomeError: 2, verdict.OutcomeNotAssessed: 3,
-		verdict.OutcomeReported: 4, verdict.OutcomePassed: 5,
+		verdict.OutcomeWaived: 4, verdict.OutcomeReported: 5, verdict.OutcomePassed: 6,
 	}[r.Outcome]
 }
 
@@ -144,6 +148,8 @@ func tree(v figures.Verdict, home string, author string) verdictView {
 			n["warned"]++
 		case r.Outcome == verdict.OutcomeError, r.Outcome == verdict.OutcomeNotAssessed:
 			n["unknown"]++
+		case r.Outcome == verdict.OutcomeWaived:
+			n["waived"]++
 		case r.Outcome == verdict.OutcomeReported:
 			n["report"]++
 		default:
@@ -154,7 +160,7 @@ func tree(v figures.Verdict, home string, author string) verdictView {
 	for _, t := range []struct {
 		key string
 		m   mark
-	}{{"blocked", blocked}, {"warned", warned}, {"unknown", notAssessed}, {"report", reported}, {"passed", passed}} {
+	}{{"blocked", blocked}, {"warned", warned}, {"unknown", notAssessed}, {"waived", waived}, {"report", reported}, {"passed", passed}} {
 		if n[t.key] > 0 {
 			out.Tally = append(out.Tally, tallyItem{t.m.as(strings.ToLower(t.m.Word)), n[t.key]})
 		}
@@ -212,6 +218,9 @@ func conclusion(v figures.Verdict, results []verdict.Result, n map[string]int) (
 	case n["unknown"] > 0:
 		return passed, "Passed, but " + figures.Count(n["unknown"], "policy was not assessed", "policies were not assessed"), "What was looked at violates nothing. What was not is listed as such and counts as no pass."
 	}
+	if n["waived"] > 0 {
+		return waived.as("Passed, waived"), "Passed: what would block is waived", "Waived findings stay in the verdict, and block again when their waiver ends."
+	}
 	return passed, "Passed: nothing here violates a policy", figures.Count(all, "policy was", "policies were") + " decided."
 }
 
@@ -233,14 +242,20 @@ func policyOf(r verdict.Result, v figures.Verdict, home, author string) policyVi
 	m := outcomeMark(r)
 	p := policyView{
 		Name: r.Name, Mark: m, Action: string(r.Action), Layer: r.Origin.Layer, Message: r.Message, Describe: cmp.Or(r.Rule, r.Description),
-		Open: r.Effect != verdict.EffectNone || r.Outcome == verdict.OutcomeError || r.Outcome == verdict.OutcomeNotAssessed,
+		// What blocks, warns of something new, or was not assessed is read at once; the rest is a click away.
+		Open: r.Effect == verdict.EffectBlock || r.Outcome == verdict.OutcomeError || r.Outcome == verdict.OutcomeNotAssessed ||
+			slices.ContainsFunc(r.Warning, func(x verdict.Ref) bool { return x.Introduced }),
 	}
 	c := r.Counts
 	switch {
 	case c.Blocking+c.Warning > 0 && c.Introduced > 0 && c.Existing == 0:
 		p.Reason = figures.Count(c.Blocking+c.Warning, "new finding", "new findings")
+	case c.Blocking+c.Warning > 0 && c.Introduced == 0:
+		p.Reason = figures.Count(c.Blocking+c.Warning, "finding", "findings") + ", not new"
 	case c.Blocking+c.Warning > 0:
 		p.Reason = figures.Count(c.Blocking+c.Warning, "finding", "findings")
+	case r.Outcome == verdict.OutcomeWaived:
+		p.Reason = figures.Count(c.Waived, "finding", "findings")
 	case r.Outcome == verdict.OutcomeReported:
 		p.Reason = figures.Count(c.Reported, "finding", "findings") + ", recorded only"
 	case r.Outcome == verdict.OutcomePassed && c.Existing > 0:
@@ -254,19 +269,21 @@ func policyOf(r verdict.Result, v figures.Verdict, home, author string) policyVi
 	}
 	index := v.Findings
 	for _, refs := range []struct {
-		list   []verdict.Ref
-		blocks bool
-	}{{r.Blocking, true}, {r.Warning, false}} {
+		list []verdict.Ref
+		how  acts
+	}{{r.Blocking, blocks}, {r.Warning, warns}, {r.Waived, isWaived}} {
 		list := slices.Clone(refs.list)
 		slices.SortStableFunc(list, func(a, b verdict.Ref) int { return cmp.Compare(b.Severity, a.Severity) })
 		for _, ref := range list {
-			if len(p.Leaves) == mostLeaves {
-				break
+			f := index[figures.Named{Fingerprint: ref.Fingerprint, Content: ref.Content}]
+			if len(p.Leaves) == mostLeaves || refs.how != blocks && len(p.Leaves) == fewLeaves {
+				p.Rest = append(p.Rest, restOf(ref, f, home))
+				continue
 			}
-			p.Leaves = append(p.Leaves, leafOf(ref, index[figures.Named{Fingerprint: ref.Fingerprint, Content: ref.Content}], r, v, refs.blocks, home, author))
+			p.Leaves = append(p.Leaves, leafOf(ref, f, r, v, refs.how, home, author))
 		}
 	}
-	p.More = c.Blocking + c.Warning - len(p.Leaves)
+	p.More = c.Blocking + c.Warning + c.Waived - len(p.Leaves) - len(p.Rest)
 	if len(p.Leaves) > 0 {
 		return p
 	}
@@ -293,23 +310,48 @@ func policyOf(r verdict.Result, v figures.Verdict, home, author string) policyVi
 	return p
 }
 
-// mostLeaves is how many findings of one policy a page spells out.
-const mostLeaves = 25
+// acts is what a finding does.
+type acts uint8
 
-func leafOf(ref verdict.Ref, f finding.Finding, r verdict.Result, v figures.Verdict, blocks bool, home, author string) leafView {
+const (
+	blocks acts = iota
+	warns
+	isWaived
+)
+
+// mostLeaves is how many findings of one policy a page spells out, fewLeaves how many of them where none blocks.
+const (
+	mostLeaves = 20
+	fewLeaves  = 2
+)
+
+// restOf is a finding in a line.
+func restOf(ref verdict.Ref, f finding.Finding, home string) findingRow {
+	return findingRow{Title: cmp.Or(f.Title, ref.Type), ID: ref.ID, Address: home + "/findings/" + url.PathEscape(ref.ID), Severity: ref.Severity, Place: placeOf(ref)}
+}
+
+func placeOf(ref verdict.Ref) string {
+	switch {
+	case ref.Path == "":
+		return "the repository as a whole"
+	case ref.Line > 0:
+		return fmt.Sprintf("%s:%d", ref.Path, ref.Line)
+	}
+	return ref.Path
+}
+
+func leafOf(ref verdict.Ref, f finding.Finding, r verdict.Result, v figures.Verdict, how acts, home, author string) leafView {
 	l := leafView{
 		ID: ref.ID, Title: cmp.Or(f.Title, ref.Type), Severity: ref.Severity, Class: evidence(f), Address: home + "/findings/" + url.PathEscape(ref.ID),
-		Place: ref.Path,
+		Place: placeOf(ref),
 	}
-	if ref.Path == "" {
-		l.Place = "the repository as a whole"
-	} else if ref.Line > 0 {
-		l.Place = fmt.Sprintf("%s:%d", ref.Path, ref.Line)
-	}
-	l.Code = code(f, ref.Introduced, blocks)
+	l.Code = code(f, ref.Introduced, how == blocks)
 	why := "Why it blocks"
-	if !blocks {
+	switch how {
+	case warns:
 		why = "Why it warns"
+	case isWaived:
+		why = "Why it would act"
 	}
 	reason := "It was there before, and the policy looks at everything."
 	if ref.Introduced {
@@ -320,7 +362,7 @@ func leafOf(ref verdict.Ref, f finding.Finding, r verdict.Result, v figures.Verd
 	}
 	if ref.Reason != "" {
 		reason += " It only warns: " + ref.Reason + "."
-	} else if f.Evidence == finding.Model && !blocks {
+	} else if f.Evidence == finding.Model && how == warns {
 		reason += " Only a model says so, and a model's word alone blocks nothing here."
 	}
 	l.Facts = append(l.Facts, fact{why, reason})
@@ -328,15 +370,19 @@ func leafOf(ref verdict.Ref, f finding.Finding, r verdict.Result, v figures.Verd
 		l.Facts = append(l.Facts, fact{"What it is", f.Message})
 	}
 	l.Facts = append(l.Facts, fact{"To fix", cmp.Or(f.Remediation, "Remove it and push again.")})
-	if blocks {
-		who := "One person with maintain or admin permission on " + v.Subject.Repository.FullName + "."
+	switch how {
+	case blocks:
+		who := "Somebody with maintain or admin permission on " + v.Subject.Repository.FullName + " who has no part in the change and did not ask for the waiver."
 		if author != "" {
-			who += " Not @" + author + " and nobody who wrote commits here or asks for the waiver."
+			who = "Somebody with maintain or admin permission on " + v.Subject.Repository.FullName + ". Not @" + author + ", nobody who wrote commits here, and not who asks for the waiver."
 		}
 		l.Facts = append(l.Facts, fact{"Who can unblock", who})
 		l.Copy = copyLine{"To ask for a waiver: copy, fill in the reason", `/noxaudit waive ` + ref.ID + ` reason="…"`}
-	} else {
-		l.Copy = copyLine{"Wrong? Copy, fill in the reason", `/noxaudit waive ` + ref.ID + ` kind=false-positive reason="…"`}
+	case warns:
+		l.Copy = copyLine{"Wrong? Copy, fill in the reason", `/noxaudit fp ` + ref.ID + ` reason="…"`}
+	case isWaived:
+		l.Waiver = link{ref.Waiver, strings.SplitAfterN(home, "/repositories/", 2)[0]}
+		l.Waiver.Address = strings.TrimSuffix(l.Waiver.Address, "/repositories/") + "/waivers/" + url.PathEscape(ref.Waiver)
 	}
 	return l
 }

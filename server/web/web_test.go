@@ -34,7 +34,6 @@ func (v viewer) Sees(a name.Account, repository string) bool {
 type site struct {
 	*seedtest.World
 	viewer web.Viewer
-	book   figures.WaiverBook
 	now    time.Time
 	h      *web.Web
 }
@@ -46,8 +45,7 @@ func newSite(t testing.TB, w *seedtest.World) *site {
 	h, err := web.New(web.Options{
 		Figures: &figures.Figures{
 			Store: w.Store, Now: func() time.Time { return s.now }, Keys: []string{w.Key.Public()},
-			Ledger:  func(a name.Account) figures.Ledger { return w.Log.For(a) },
-			Waivers: func(name.Account) figures.WaiverBook { return s.book },
+			Ledger: func(a name.Account) figures.Ledger { return w.Log.For(a) },
 		},
 		Viewer: func(context.Context) web.Viewer {
 			if s.viewer == nil {
@@ -76,7 +74,6 @@ func northgate(t testing.TB) *site {
 	t.Helper()
 	s := newSite(t, seedtest.Northgate(t, dbtest.SQLite(t)))
 	s.now = seedtest.Today
-	s.book = book(s)
 	return s
 }
 

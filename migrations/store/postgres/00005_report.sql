@@ -75,10 +75,14 @@ CREATE INDEX finding_oldest ON finding (account, repository, line, severity, typ
 DROP INDEX finding_open;
 CREATE INDEX verdict_time ON verdict (account, at);
 CREATE INDEX verdict_head ON verdict (account, repository, head);
+CREATE INDEX waiver_open ON waiver (account, until_at, id) WHERE state IN ('pending', 'active');
+CREATE INDEX waiver_ended ON waiver (account, changed_at, id) WHERE state NOT IN ('pending', 'active');
 CREATE INDEX outbox_at ON outbox (account, source, at);
 
 -- +goose Down
 DROP INDEX outbox_at;
+DROP INDEX waiver_ended;
+DROP INDEX waiver_open;
 DROP INDEX verdict_head;
 DROP INDEX verdict_time;
 CREATE INDEX finding_open ON finding (account, repository, line) WHERE state = 'open';
