@@ -172,16 +172,17 @@ func Northgate(t testing.TB, dsn string) *World {
 			switch n % 9 {
 			case 3:
 				w.Act(x, waiver.Revoke{Reason: "The upgrade came earlier than we thought"}, tomasz, "waiver.revoked", "The upgrade came earlier than we thought")
-			case 7:
-				if x.Approvals[0].Place.Comment == 0 {
-					continue
-				}
-				w.Act(x, waiver.Suspend{Cause: waiver.Edited, Surface: waiver.Comment, Comment: x.Approvals[0].Place.Comment, At: w.Now}, waiver.Person{}, "waiver.suspended", "")
 			}
 		}
 	}
 	w.At(Today.Add(-50 * time.Hour))
 	features.Waive(features.Finding("default", "deps/known-vulnerability", 1), Ask{By: people[1], Kind: waiver.Deferred, Days: 30, Reason: "The fixed version needs Go 1.27, planned for sprint 48"})
+	w.At(Today.Add(-30 * time.Hour))
+	x := payments.Waive(payments.Finding("default", "deps/known-vulnerability", 0), Ask{By: people[2], Kind: waiver.Mitigated, Days: 21, Pull: 1480, Reason: "The vulnerable function is not reachable from the API"})
+	x = w.Act(x, waiver.Approve{Digest: x.Digest[7:15]}, okafor, "waiver.approved", "")
+	w.Now = w.Now.Add(time.Hour)
+	w.Act(x, waiver.Suspend{Cause: waiver.Edited, Surface: waiver.Comment, Comment: x.Approvals[0].Place.Comment, At: w.Now}, waiver.Person{}, "waiver.suspended", "")
+	w.Sequence()
 	w.At(Today.Add(-8 * time.Minute))
 	key := payments.Waive(payments.Finding("pull/1482", "secrets/stripe-secret-key", 1), Ask{By: people[0], Kind: waiver.AcceptedRisk, Days: 14, Approvals: 2, Pull: 1482, Reason: "Key is revoked, history rewrite is planned for Monday"})
 	w.At(Today.Add(-4 * time.Minute))

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -18,10 +19,10 @@ import (
 // DefaultLine is the line of a repository's default branch: the one that figures of an account are about.
 const DefaultLine = "default"
 
-// daysShards is over how many rows the writers of one day are spread.
-const dayShards = 16
+// shards is over how many rows the writers of one day, or of one type, are spread.
+const shards = 16
 
-// class is what open findings are counted by.
+// class is a kind of findings.
 type class struct {
 	severity int64
 	kind     string // the finding's type
@@ -34,7 +35,7 @@ type held struct {
 	open  bool
 }
 
-// count is what a change does to one class.
+// count is what a change does to the open findings of a severity.
 type count struct {
 	delta  int64
 	oldest any  // of those that were opened, NULL for none
@@ -43,7 +44,8 @@ type count struct {
 
 // tally is what a change does to all counts.
 type tally struct {
-	classes          map[class]*count
+	open             map[int64]*count // by severity
+	types            map[class]int64
 	opened, resolved map[int64]int64 // by severity
 }
 
@@ -82,17 +84,18 @@ func (w *writer) before(ctx context.Context, p prepared) (map[[2]string]held, er
 
 // tally compares a change with what it finds.
 func (p prepared) tally(before map[[2]string]held) tally {
-	t := tally{classes: map[class]*count{}, opened: map[int64]int64{}, resolved: map[int64]int64{}}
-	of := func(c class) *count {
-		if t.classes[c] == nil {
-			t.classes[c] = &count{}
+	t := tally{open: map[int64]*count{}, types: map[class]int64{}, opened: map[int64]int64{}, resolved: map[int64]int64{}}
+	of := func(severity int64) *count {
+		if t.open[severity] == nil {
+			t.open[severity] = &count{}
 		}
-		return t.classes[c]
+		return t.open[severity]
 	}
 	leave := func(h held) {
-		c := of(h.class)
+		c := of(h.severity)
 		c.delta--
 		c.left = true
+		t.types[h.class]--
 	}
 	for _, r := range p.open {
 		now := class{r[4].(int64), r[3].(string)}
@@ -113,8 +116,9 @@ func (p prepared) tally(before map[[2]string]held) tally {
 				t.resolved[h.severity]++
 			}
 		}
-		c := of(now)
+		c := of(now.severity)
 		c.delta++
+		t.types[now]++
 		if c.oldest == nil || first < c.oldest.(int64) {
 			c.oldest = first
 		}
@@ -128,39 +132,47 @@ func (p prepared) tally(before map[[2]string]held) tally {
 	return t
 }
 
-// applyCounts comes after the findings were written.
+// applyCounts comes after the findings were written. Rows are written in one order, as everywhere.
 func (w *writer) applyCounts(ctx context.Context, p prepared, t tally) error {
-	keys := slices.SortedFunc(maps.Keys(t.classes), func(a, b class) int {
-		if a.severity != b.severity {
-			return int(a.severity - b.severity)
-		}
-		return strings.Compare(a.kind, b.kind)
-	})
-	var rows [][]any
-	for _, k := range keys {
-		c := t.classes[k]
+	var open [][]any
+	for _, severity := range slices.Sorted(maps.Keys(t.open)) {
+		c := t.open[severity]
 		oldest := c.oldest
 		if c.left { // it may have been the oldest
 			var first sql.NullInt64
 			err := w.query(ctx, "findings", func(r *sql.Rows) error { return r.Scan(&first) },
-				`SELECT MIN(first_seen) FROM finding
-				WHERE account = $1 AND repository = $2 AND line = $3 AND severity = $4 AND type = $5 AND state = 'open'`,
-				p.Expect.Repository, p.Expect.Line, k.severity, k.kind)
+				`SELECT MIN(first_seen) FROM finding WHERE account = $1 AND repository = $2 AND line = $3 AND severity = $4 AND state = 'open'`,
+				p.Expect.Repository, p.Expect.Line, severity)
 			if err != nil {
 				return err
 			}
-			// Below what is there the upsert keeps the older one, so a row that lost its oldest is told apart by its sign.
+			// Of two times the upsert keeps the older; a time that takes the place of what is there has a minus before it.
 			if oldest = nil; first.Valid {
 				oldest = -first.Int64
 			}
 		}
-		rows = append(rows, []any{k.severity, k.kind, c.delta, oldest})
+		open = append(open, []any{severity, c.delta, oldest})
 	}
-	_, err := w.tuples(ctx, "open counts", `INSERT INTO open_count (account, repository, line, severity, type, open, oldest) VALUES %s
-		ON CONFLICT (account, line, repository, severity, type) DO UPDATE SET open = open_count.open + excluded.open,
+	_, err := w.tuples(ctx, "open counts", `INSERT INTO open_count (account, repository, line, severity, open, oldest) VALUES %s
+		ON CONFLICT (account, line, repository, severity) DO UPDATE SET open = open_count.open + excluded.open,
 			oldest = CASE WHEN excluded.oldest < 0 THEN -excluded.oldest WHEN open_count.oldest < excluded.oldest THEN open_count.oldest ELSE excluded.oldest END`,
-		[]any{p.Expect.Repository, p.Expect.Line}, rows)
+		[]any{p.Expect.Repository, p.Expect.Line}, open)
 	if err != nil || p.Expect.Line != DefaultLine {
+		return err
+	}
+	var types [][]any
+	for c, delta := range t.types {
+		if delta != 0 {
+			types = append(types, []any{c.kind, c.severity, delta})
+		}
+	}
+	slices.SortFunc(types, func(a, b []any) int {
+		return cmp.Or(strings.Compare(a[0].(string), b[0].(string)), cmp.Compare(a[1].(int64), b[1].(int64)))
+	})
+	_, err = w.tuples(ctx, "type counts", `INSERT INTO type_count (account, shard, type, severity, open) VALUES %s
+		ON CONFLICT (account, type, severity, shard) DO UPDATE SET open = type_count.open + excluded.open`,
+		[]any{shard(p.Expect.Repository)}, types)
+	if err != nil {
 		return err
 	}
 	var days [][]any
@@ -182,7 +194,7 @@ func Day(t time.Time) int64 { return t.UnixMicro() / (24 * time.Hour).Microsecon
 func shard(repository string) int64 {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(repository)) // it cannot fail
-	return int64(h.Sum32() % dayShards)
+	return int64(h.Sum32() % shards)
 }
 
 // applyNames remembers what things are called. Of an account a name that is told again counts as newer: when two

@@ -116,14 +116,14 @@ type OpenCount struct {
 
 // OpenCounts are those of the default branches, by repository and severity. A severity without any is left out.
 func (t *Tenant) OpenCounts(ctx context.Context) ([]OpenCount, error) {
-	return t.openCounts(ctx, `SELECT repository, severity, SUM(open), MIN(oldest) FROM open_count
-		WHERE account = $1 AND line = $2 AND open > 0 GROUP BY repository, severity ORDER BY repository, severity`, DefaultLine)
+	return t.openCounts(ctx, `SELECT repository, severity, open, oldest FROM open_count
+		WHERE account = $1 AND line = $2 AND open > 0 ORDER BY repository, severity`, DefaultLine)
 }
 
 // OpenCountsOf are those of one line.
 func (t *Tenant) OpenCountsOf(ctx context.Context, repository, line string) ([]OpenCount, error) {
-	return t.openCounts(ctx, `SELECT repository, severity, SUM(open), MIN(oldest) FROM open_count
-		WHERE account = $1 AND line = $2 AND repository = $3 AND open > 0 GROUP BY repository, severity ORDER BY severity`, line, repository)
+	return t.openCounts(ctx, `SELECT repository, severity, open, oldest FROM open_count
+		WHERE account = $1 AND line = $2 AND repository = $3 AND open > 0 ORDER BY severity`, line, repository)
 }
 
 func (t *Tenant) openCounts(ctx context.Context, statement string, args ...any) ([]OpenCount, error) {
@@ -145,10 +145,9 @@ func (t *Tenant) openCounts(ctx context.Context, statement string, args ...any) 
 
 // TypeCount is how many findings of a type are open on default branches.
 type TypeCount struct {
-	Type         string
-	Worst        finding.Severity
-	Open         int
-	Repositories int
+	Type  string
+	Worst finding.Severity
+	Open  int
 }
 
 // OpenTypes are the types of most weight: the worst severity first, then the most findings; at most limit.
@@ -156,11 +155,11 @@ func (t *Tenant) OpenTypes(ctx context.Context, limit int) ([]TypeCount, error) 
 	var out []TypeCount
 	err := t.query(ctx, "open counts", func(rows *sql.Rows) error {
 		var c TypeCount
-		err := rows.Scan(&c.Type, &c.Worst, &c.Open, &c.Repositories)
+		err := rows.Scan(&c.Type, &c.Worst, &c.Open)
 		out = append(out, c)
 		return err
-	}, `SELECT type, MAX(severity) AS worst, SUM(open) AS n, COUNT(DISTINCT repository) FROM open_count
-		WHERE account = $1 AND line = $2 AND open > 0 GROUP BY type ORDER BY worst DESC, n DESC, type LIMIT $3`, DefaultLine, max(limit, 0))
+	}, `SELECT type, MAX(severity) AS worst, SUM(open) AS n FROM type_count
+		WHERE account = $1 AND open <> 0 GROUP BY type HAVING SUM(open) > 0 ORDER BY worst DESC, n DESC, type LIMIT $2`, max(limit, 0))
 	return out, err
 }
 

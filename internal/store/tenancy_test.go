@@ -102,7 +102,7 @@ func TestAnotherAccountsRowsCannotBeReachedByTheirIDs(t *testing.T) {
 
 // state are the tables that only a Change may write.
 var state = []string{"repository", "line", "finding", "document", "verdict", "audit", "stream",
-	"delivery", "installation", "pull", "merge_group", "head", "waiver", "command", "open_count", "day_count", "known_name"}
+	"delivery", "installation", "pull", "merge_group", "head", "waiver", "command", "open_count", "type_count", "day_count", "known_name"}
 
 // overAll are the queries over all tenants: they read an account and an id of the work that waits.
 var overAll = []string{

@@ -153,6 +153,17 @@ func (f *Figures) OpenWaivers(ctx context.Context, account name.Account) ([]Waiv
 	return all, nil
 }
 
+// OpenWaiversOf are the open waivers of a repository.
+func (f *Figures) OpenWaiversOf(ctx context.Context, account name.Account, repository string) ([]Waiver, error) {
+	t := f.Store.For(account)
+	rows, err := t.OpenWaivers(ctx, repository)
+	if err != nil {
+		return nil, err
+	}
+	all, err := f.waivers(ctx, t, rows)
+	return slices.DeleteFunc(all, func(w Waiver) bool { return !w.Open() }), err
+}
+
 // EndedWaivers is one page of those that ended, the newest end first, from after a waiver on.
 func (f *Figures) EndedWaivers(ctx context.Context, account name.Account, after *store.WaiverKey, size int) (out []Waiver, more bool, err error) {
 	t := f.Store.For(account)

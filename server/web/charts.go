@@ -132,3 +132,14 @@ func trendTable(t figures.Trend, rows []trendRow) []weekRow {
 	}
 	return out
 }
+
+// heat draws one square per repository: each a link that says what it stands for.
+func heat(squares []square) template.HTML {
+	var b strings.Builder
+	b.Grow(len(squares) * 220)
+	for _, s := range squares {
+		name := template.HTMLEscapeString(s.Name)
+		b.WriteString(`<li><a class="sq ` + s.Class + `" href="` + template.HTMLEscapeString(s.Address) + `" title="` + name + `" aria-label="` + name + `"><span aria-hidden="true">` + s.Sign + "</span></a></li>\n")
+	}
+	return template.HTML(b.String())
+}

@@ -234,7 +234,7 @@ func momentOf(m figures.Moment, f finding.Finding, home, org string) momentView 
 		case figures.MomentSuspended:
 			v.Mark, v.What, v.By, v.Text = warned, "Suspended", by, "A comment that it rests on was "+m.Note+". It covers nothing until it is approved anew."
 		case figures.MomentEnded:
-			v.Mark, v.What, v.By, v.Quote = ended, sentence(strings.TrimPrefix(m.Entry.Type, "waiver.")), by, m.Note
+			v.Mark, v.What, v.By, v.Quote = ended, "Waiver "+strings.TrimPrefix(m.Entry.Type, "waiver."), by, m.Note
 		}
 	}
 	return v
@@ -560,7 +560,7 @@ func (h *Web) ledger(w http.ResponseWriter, q *request) error {
 	if err != nil {
 		return err
 	}
-	v := ledgerView{frame: h.framed(q, "Ledger", "ledger"), Line: ledgerLineOf(s), Checked: strings.Join(s.Checked, ", "), Account: q.account.ID.String()}
+	v := ledgerView{frame: h.framed(q, "Ledger", "ledger"), Line: ledgerLineOf(s), Checked: strings.Join(s.Checked, " · "), Account: q.account.ID.String()}
 	verify := "noxaudit ledger verify --account " + v.Account
 	v.Commands = []copyLine{{"To read and check every entry, on a machine that reaches the ledger", verify}}
 	if len(h.o.Figures.Keys) > 0 && s.Note != "" {

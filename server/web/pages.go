@@ -71,7 +71,7 @@ type overviewView struct {
 	Worst        []repoRow
 	Joined       int // repositories that became known meanwhile
 	AllNeed      int // that need work
-	Squares      []square
+	Squares      template.HTML
 	Trend        []trendRow
 	Table        []weekRow
 	TrendFrom    string
@@ -209,14 +209,15 @@ func (h *Web) overview(w http.ResponseWriter, q *request) error {
 		parts = append(parts, part{s.class, o.States[s.state]})
 	}
 	v.Share = bar(8, 5, v.All, parts...)
+	squares := make([]square, 0, len(o.Repositories))
 	for _, r := range o.Repositories {
 		row := h.repoRowOf(q.account, r)
-		v.Squares = append(v.Squares, row.Sq)
+		squares = append(squares, row.Sq)
 		if r.State >= figures.Attention && len(v.Worst) < mostWorst {
 			v.Worst = append(v.Worst, row)
 		}
 	}
-	v.Joined = o.Joined
+	v.Squares, v.Joined = heat(squares), o.Joined
 	v.AllNeed = o.States[figures.Attention] + o.States[figures.Critical]
 	v.Trend = trendRows(o.Trend, o.Open)
 	v.Table = trendTable(o.Trend, v.Trend)
@@ -372,11 +373,18 @@ func (h *Web) repository(w http.ResponseWriter, q *request) error {
 		v.Costs = append(v.Costs, row)
 	}
 	if r.Newest != nil {
-		t := tree(*r.Newest, home, "")
+		set, err := h.setting(q, home, "")
+		if err != nil {
+			return err
+		}
+		t := tree(*r.Newest, set)
 		v.Tree = &t
 	}
 	for _, p := range r.Pulls {
 		row := pullRow{Number: p.Number, Title: p.Title, Address: home + "/pulls/" + strconv.Itoa(p.Number), Author: p.Author, Into: p.BaseRef, Draft: p.Draft, Mark: conclusionMark(p.Line.Conclusion), At: p.UpdatedAt}
+		if p.Line.Verdict == "" {
+			row.Mark = notJudged.as("Not yet judged")
+		}
 		if p.Line.Verdict != "" && !p.Current() {
 			row.Mark, row.Note = pending, "at an earlier head: "+strings.ToLower(conclusionMark(p.Line.Conclusion).Word)
 		}
@@ -388,6 +396,21 @@ func (h *Web) repository(w http.ResponseWriter, q *request) error {
 	}
 	render(h, w, q.Request, http.StatusOK, repositoryPage, v)
 	return nil
+}
+
+// setting is what verdicts of the request's repository are shown with now.
+func (h *Web) setting(q *request, home, author string) (setting, error) {
+	ws, err := h.o.Figures.OpenWaiversOf(q.Context(), q.account.ID, q.repo.ID)
+	if err != nil {
+		return setting{}, err
+	}
+	set := setting{home: home, author: author, waivers: map[figures.Named]*waiverRow{}}
+	for _, w := range ws {
+		row := h.waiverRowOf(q.account, w, q.repo.ShortName(), h.now())
+		f := w.Document.Finding
+		set.waivers[figures.Named{Fingerprint: f.Fingerprint, Content: f.Content}] = &row
+	}
+	return set, nil
 }
 
 // githubRepo is the repository's page at GitHub; "" for one that is not there.
@@ -433,7 +456,11 @@ func (h *Web) pull(w http.ResponseWriter, q *request) error {
 		Fork: p.HeadRepo != 0 && strconv.FormatInt(p.HeadRepo, 10) != q.repo.ID, History: historyOf(p.History, home, false),
 	}
 	if p.Verdict != nil {
-		t := tree(*p.Verdict, home, p.Author)
+		set, err := h.setting(q, home, p.Author)
+		if err != nil {
+			return err
+		}
+		t := tree(*p.Verdict, set)
 		v.Tree = &t
 		if p.Stale() {
 			v.Stale = "This verdict is about " + p.Verdict.Row.Head.Short() + ". The head is " + p.Head.Short() + " now, and its verdict is on the way."
@@ -483,8 +510,13 @@ func (h *Web) commit(w http.ResponseWriter, q *request) error {
 		authors[figures.PullLine(p.Number)] = p.Author
 		v.Pulls = append(v.Pulls, link{"#" + n + " " + p.Title, home + "/pulls/" + n})
 	}
+	set, err := h.setting(q, home, "")
+	if err != nil {
+		return err
+	}
 	for _, x := range c.Verdicts {
-		v.Trees = append(v.Trees, occasionView{sentence(lineName(x.Row.Line)), lineAddress(home, x.Row.Line), tree(x, home, authors[x.Row.Line])})
+		set.author = authors[x.Row.Line]
+		v.Trees = append(v.Trees, occasionView{sentence(lineName(x.Row.Line)), lineAddress(home, x.Row.Line), tree(x, set)})
 	}
 	if len(v.Trees) > 0 {
 		v.Worst = &v.Trees[0].Tree
@@ -532,9 +564,10 @@ func (h *Web) verdict(w http.ResponseWriter, q *request) error {
 		return errRefused
 	}
 	home := repoPath(q.account, *q.repo)
-	v := verdictPageView{
+	v := verdictPageView{ // as it was decided: without what was asked for since
+
 		frame: h.framed(q, "Verdict "+x.Row.Short, "repositories", crumb{q.repo.ShortName(), home}, crumb{"Verdict " + x.Row.Short, ""}),
-		Tree:  tree(x, home, ""), Line: lineName(x.Row.Line), LineTo: lineAddress(home, x.Row.Line), At: x.Row.Time,
+		Tree:  tree(x, setting{home: home}), Line: lineName(x.Row.Line), LineTo: lineAddress(home, x.Row.Line), At: x.Row.Time,
 	}
 	if !x.Row.Head.IsZero() {
 		v.Head, v.Commit = x.Row.Head.Short(), home+"/commits/"+x.Row.Head.String()

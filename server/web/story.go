@@ -30,6 +30,7 @@ type verdictView struct {
 	Replay   string
 	Entry    entryView
 	At       time.Time
+	Waiver   link // that is asked for
 }
 
 type tallyItem struct {
@@ -66,7 +67,8 @@ type leafView struct {
 	Code             []codeLine
 	Facts            []fact
 	Copy             copyLine
-	Waiver           link // that covers it
+	Waiver           link       // that covers it
+	Asked            *waiverRow // that does not cover it yet
 }
 
 type codeLine struct {
@@ -133,14 +135,21 @@ func outcomeRank(r verdict.Result) int {
 	}[r.Outcome]
 }
 
-// tree makes the view of a verdict. author is who opened the pull request, "" where there is none.
-func tree(v figures.Verdict, home string, author string) verdictView {
+// setting is what a verdict is shown with.
+type setting struct {
+	home    string                       // address of the repository
+	author  string                       // who opened the pull request; "" where there is none
+	waivers map[figures.Named]*waiverRow // open ones, by the finding they are about
+}
+
+// tree makes the view of a verdict.
+func tree(v figures.Verdict, c setting) verdictView {
 	out := verdictView{ID: v.Row.Short, Digest: v.Row.ID, At: v.Row.Time, Entry: entryOf(v.Entry), Gaps: v.NotAssessed, MoreGaps: v.Counts.NotAssessed - len(v.NotAssessed)}
 	results := slices.Clone(v.Policies)
 	slices.SortStableFunc(results, func(a, b verdict.Result) int { return cmp.Compare(outcomeRank(a), outcomeRank(b)) })
 	n := map[string]int{}
 	for _, r := range results {
-		p := policyOf(r, v, home, author)
+		p := policyOf(r, v, c)
 		switch {
 		case r.Effect == verdict.EffectBlock:
 			n["blocked"]++
@@ -166,6 +175,14 @@ func tree(v figures.Verdict, home string, author string) verdictView {
 		}
 	}
 	out.Mark, out.Line, out.Next = conclusion(v, results, n)
+	for _, p := range out.Policies {
+		for _, l := range p.Leaves {
+			if l.Asked != nil && out.Waiver.Text == "" {
+				out.Waiver = link{"Review the waiver", l.Asked.Address}
+				out.Next = fmt.Sprintf("%s Waiver %s was asked for and has %d of %s.", strings.SplitAfter(out.Next, ". ")[0], l.Asked.ID, l.Asked.Given, figures.Count(l.Asked.Needed, "approval", "approvals"))
+			}
+		}
+	}
 	out.Layers = layersOf(v.Policies)
 	for _, d := range []digestRow{{"Verdict", "", v.Row.ID}, {"Findings", "", v.Inputs.Findings}, {"Policies", "", v.Inputs.Policy}, {"Assessments", "", v.Inputs.Assessments}, {"Waivers", "", v.Inputs.Waivers}} {
 		d.Short = short(d.Full)
@@ -238,7 +255,7 @@ func lowerFirst(s string) string {
 	return s
 }
 
-func policyOf(r verdict.Result, v figures.Verdict, home, author string) policyView {
+func policyOf(r verdict.Result, v figures.Verdict, set setting) policyView {
 	m := outcomeMark(r)
 	p := policyView{
 		Name: r.Name, Mark: m, Action: string(r.Action), Layer: r.Origin.Layer, Message: r.Message, Describe: cmp.Or(r.Rule, r.Description),
@@ -247,10 +264,11 @@ func policyOf(r verdict.Result, v figures.Verdict, home, author string) policyVi
 			slices.ContainsFunc(r.Warning, func(x verdict.Ref) bool { return x.Introduced }),
 	}
 	c := r.Counts
+	acting := slices.Concat(r.Blocking, r.Warning)
 	switch {
-	case c.Blocking+c.Warning > 0 && c.Introduced > 0 && c.Existing == 0:
+	case c.Blocking+c.Warning > 0 && !slices.ContainsFunc(acting, func(x verdict.Ref) bool { return !x.Introduced }):
 		p.Reason = figures.Count(c.Blocking+c.Warning, "new finding", "new findings")
-	case c.Blocking+c.Warning > 0 && c.Introduced == 0:
+	case c.Blocking+c.Warning > 0 && !slices.ContainsFunc(acting, func(x verdict.Ref) bool { return x.Introduced }):
 		p.Reason = figures.Count(c.Blocking+c.Warning, "finding", "findings") + ", not new"
 	case c.Blocking+c.Warning > 0:
 		p.Reason = figures.Count(c.Blocking+c.Warning, "finding", "findings")
@@ -277,10 +295,10 @@ func policyOf(r verdict.Result, v figures.Verdict, home, author string) policyVi
 		for _, ref := range list {
 			f := index[figures.Named{Fingerprint: ref.Fingerprint, Content: ref.Content}]
 			if len(p.Leaves) == mostLeaves || refs.how != blocks && len(p.Leaves) == fewLeaves {
-				p.Rest = append(p.Rest, restOf(ref, f, home))
+				p.Rest = append(p.Rest, restOf(ref, f, set.home))
 				continue
 			}
-			p.Leaves = append(p.Leaves, leafOf(ref, f, r, v, refs.how, home, author))
+			p.Leaves = append(p.Leaves, leafOf(ref, f, v, refs.how, set))
 		}
 	}
 	p.More = c.Blocking + c.Warning + c.Waived - len(p.Leaves) - len(p.Rest)
@@ -340,7 +358,8 @@ func placeOf(ref verdict.Ref) string {
 	return ref.Path
 }
 
-func leafOf(ref verdict.Ref, f finding.Finding, r verdict.Result, v figures.Verdict, how acts, home, author string) leafView {
+func leafOf(ref verdict.Ref, f finding.Finding, v figures.Verdict, how acts, set setting) leafView {
+	home, author := set.home, set.author
 	l := leafView{
 		ID: ref.ID, Title: cmp.Or(f.Title, ref.Type), Severity: ref.Severity, Class: evidence(f), Address: home + "/findings/" + url.PathEscape(ref.ID),
 		Place: placeOf(ref),
@@ -378,6 +397,10 @@ func leafOf(ref verdict.Ref, f finding.Finding, r verdict.Result, v figures.Verd
 		}
 		l.Facts = append(l.Facts, fact{"Who can unblock", who})
 		l.Copy = copyLine{"To ask for a waiver: copy, fill in the reason", `/noxaudit waive ` + ref.ID + ` reason="…"`}
+		if x := set.waivers[figures.Named{Fingerprint: ref.Fingerprint, Content: ref.Content}]; x != nil {
+			l.Asked = x
+			l.Copy = copyLine{}
+		}
 	case warns:
 		l.Copy = copyLine{"Wrong? Copy, fill in the reason", `/noxaudit fp ` + ref.ID + ` reason="…"`}
 	case isWaived:

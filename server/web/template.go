@@ -141,8 +141,27 @@ func (h *Web) framed(q *request, title, nav string, crumbs ...crumb) frame {
 }
 
 // visible makes characters that a reader would not see, or that would turn the text around them, plain to see. Our
-// own markup has none, so it can be done to the whole page, and no field can be forgotten.
-func visible(page []byte) []byte { return []byte(strings.Join(escape.Lines(string(page)), "\n")) }
+// own markup has none, so it is done to the whole page, and no field can be forgotten. Printable ASCII, which is nearly
+// all of a page, is passed over.
+func visible(page []byte) []byte {
+	plain := func(c byte) bool { return c >= 0x20 && c < 0x7f || c == '\n' }
+	out := make([]byte, 0, len(page)+64)
+	for i := 0; i < len(page); {
+		j := i
+		for j < len(page) && plain(page[j]) {
+			j++
+		}
+		out = append(out, page[i:j]...)
+		for i = j; j < len(page) && !plain(page[j]); {
+			j++
+		}
+		if i < j {
+			out = append(out, escape.Visible(string(page[i:j]))...)
+		}
+		i = j
+	}
+	return out
+}
 
 // mark is a state: an icon, a word, and a colour last.
 type mark struct{ Icon, Class, Word string }

@@ -3,20 +3,29 @@
 -- What the report pages read, kept by Commit so that none of them counts a million findings. Dropping a table of
 -- these loses no state: all of it follows from finding, verdict and the names.
 
--- How many findings of a line are open, by type and severity, and since when the oldest of them.
+-- How many findings of a line are open, by severity, and since when the oldest of them.
 CREATE TABLE open_count (
     account    TEXT NOT NULL,
     line       TEXT NOT NULL,
     repository TEXT NOT NULL,
     severity   INTEGER NOT NULL,
-    type       TEXT NOT NULL,
     open       BIGINT NOT NULL,
     oldest     BIGINT,
-    PRIMARY KEY (account, line, repository, severity, type)
+    PRIMARY KEY (account, line, repository, severity)
+);
+
+-- How many findings of a type are open on the account's default branches. shard spreads the writers of one type over
+-- several rows; only the sum means something.
+CREATE TABLE type_count (
+    account  TEXT NOT NULL,
+    type     TEXT NOT NULL,
+    severity INTEGER NOT NULL,
+    shard    INTEGER NOT NULL,
+    open     BIGINT NOT NULL,
+    PRIMARY KEY (account, type, severity, shard)
 );
 
 -- How many findings of the account's default branches were opened and resolved on a day (days since 1970, UTC).
--- shard spreads the writers of one day over several rows; only the sum means something.
 CREATE TABLE day_count (
     account  TEXT NOT NULL,
     day      BIGINT NOT NULL,
@@ -44,9 +53,11 @@ ALTER TABLE line ADD COLUMN verdict TEXT;
 ALTER TABLE line ADD COLUMN conclusion TEXT;
 ALTER TABLE line ADD COLUMN judged_at BIGINT;
 
-INSERT INTO open_count (account, line, repository, severity, type, open, oldest)
-    SELECT account, line, repository, severity, type, COUNT(*), MIN(first_seen)
-    FROM finding WHERE state = 'open' GROUP BY account, line, repository, severity, type;
+INSERT INTO open_count (account, line, repository, severity, open, oldest)
+    SELECT account, line, repository, severity, COUNT(*), MIN(first_seen)
+    FROM finding WHERE state = 'open' GROUP BY account, line, repository, severity;
+INSERT INTO type_count (account, type, severity, shard, open)
+    SELECT account, type, severity, 0, COUNT(*) FROM finding WHERE state = 'open' AND line = 'default' GROUP BY account, type, severity;
 INSERT INTO day_count (account, day, severity, shard, opened, resolved)
     SELECT account, day, severity, 0, SUM(opened), SUM(resolved) FROM (
         SELECT account, first_seen / 86400000000 AS day, severity, 1 AS opened, 0 AS resolved FROM finding WHERE line = 'default'
@@ -71,7 +82,7 @@ UPDATE line SET
 CREATE INDEX line_name ON line (account, name, repository);
 CREATE INDEX finding_list ON finding (account, line, state, severity, first_seen, repository, fingerprint, content);
 CREATE INDEX finding_id ON finding (account, id, repository);
-CREATE INDEX finding_oldest ON finding (account, repository, line, severity, type, first_seen) WHERE state = 'open';
+CREATE INDEX finding_oldest ON finding (account, repository, line, severity, first_seen) WHERE state = 'open';
 DROP INDEX finding_open;
 CREATE INDEX verdict_time ON verdict (account, at);
 CREATE INDEX verdict_head ON verdict (account, repository, head);
@@ -95,4 +106,5 @@ ALTER TABLE line DROP COLUMN conclusion;
 ALTER TABLE line DROP COLUMN verdict;
 DROP TABLE known_name;
 DROP TABLE day_count;
+DROP TABLE type_count;
 DROP TABLE open_count;
