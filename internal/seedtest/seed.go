@@ -298,3 +298,13 @@ var says = map[string][2]string{
 	"docs/endpoint":             {"The endpoint is in the code and not in the contract.", "Add it to openapi.yml."},
 	"model/missing-tenant":      {"The handler reads a row without asking whose it is.", "Pass the tenant, as the other handlers do."},
 }
+
+// RepoByID is a repository that the world has already, to rename it.
+func (w *World) RepoByID(id, name string) Repo { return Repo{w: w, ID: id, Name: name} }
+
+// RenameAccount tells that the organisation is called so now.
+func (w *World) RenameAccount(login string) {
+	w.t.Helper()
+	w.Login = login
+	w.Commit("installation.seen", store.Change{Installation: &store.Installation{ID: 7, Login: login, State: store.InstallationActive}})
+}
