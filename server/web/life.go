@@ -345,7 +345,7 @@ type calendarDay struct {
 	Marks   []template.HTML
 	Name    string // accessible
 	Address string
-	Blank   bool
+	Class   string
 }
 
 const stripDays = 42
@@ -455,9 +455,22 @@ func calendar(all []figures.Waiver, here string, now time.Time) ([]calendarDay, 
 		}
 	}
 	var out []calendarDay
+	// On a narrow screen the strip is a table of weeks, which begins with the names of the days and those that are past.
+	for _, d := range []string{"Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"} {
+		out = append(out, calendarDay{Label: d, Class: "dow"})
+	}
+	for range (int(time.Unix(today*86400, 0).UTC().Weekday()) + 6) % 7 {
+		out = append(out, calendarDay{Class: "dow blank"})
+	}
 	for i := range int64(stripDays) {
 		t := time.Unix((today+i)*86400, 0).UTC()
 		d := calendarDay{Label: t.Format("2"), Today: i == 0, Weekend: t.Weekday() == time.Saturday || t.Weekday() == time.Sunday, Name: t.Format("Monday 2 January")}
+		if d.Weekend {
+			d.Class = "weekend"
+		}
+		if d.Today {
+			d.Class += " today"
+		}
 		if i == 0 || t.Day() == 1 {
 			d.Month = t.Format("Jan")
 		}
