@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/rs/zerolog"
 
+	"github.com/noxaudit/noxaudit/internal/access"
 	"github.com/noxaudit/noxaudit/internal/dbtest"
 	"github.com/noxaudit/noxaudit/internal/name"
 	"github.com/noxaudit/noxaudit/internal/store"
@@ -23,13 +24,6 @@ var (
 	reportRepositories = flag.Int("report.repositories", 1000, "repositories of the organisation whose pages are measured")
 	reportFindings     = flag.Int("report.findings", 1_000_000, "findings on their default branches, seven of ten open")
 )
-
-// owner sees everything.
-type owner struct{ account name.Account }
-
-func (o owner) Login() string                      { return "owner" }
-func (o owner) Accounts() []name.Account           { return []name.Account{o.account} }
-func (o owner) Sees(a name.Account, _ string) bool { return a == o.account }
 
 // BenchmarkReportPages serves the pages of a large organisation from PostgreSQL, each as a whole: access, queries, HTML.
 // It reports the median and the 95th percentile in milliseconds. The data is written in bulk; the counts that Commit
@@ -49,7 +43,10 @@ func BenchmarkReportPages(b *testing.B) {
 	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	fill(b, dsn, now)
 	h, err := web.New(web.Options{
-		Figures: &figures.Figures{Store: s, Now: func() time.Time { return now }}, Viewer: func(context.Context) web.Viewer { return owner{account} }, Log: zerolog.Nop(),
+		Figures: &figures.Figures{Store: s, Now: func() time.Time { return now }}, Log: zerolog.Nop(),
+		Person: func(context.Context) (access.Person, bool) {
+			return access.Person{ID: 1, Login: "owner", Grants: []access.Grant{{Account: account, Role: access.Owner}}}, true
+		},
 	})
 	if err != nil {
 		b.Fatal(err)

@@ -11,6 +11,7 @@ import (
 type Options struct {
 	Hooks http.Handler                    // webhooks; see internal/github
 	Ready func(ctx context.Context) error // nil error: the process can do its work now
+	Auth  http.Handler                    // /auth/…; see server/auth. nil: nobody can sign in
 }
 
 // readyTimeout bounds a readiness probe: a database that does not answer is not ready.
@@ -31,6 +32,9 @@ func Handler(o Options) http.Handler {
 		}
 		plain(w, http.StatusOK, "ready")
 	})
+	if o.Auth != nil {
+		mux.Handle("/auth/", o.Auth)
+	}
 	return mux
 }
 

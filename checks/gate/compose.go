@@ -57,6 +57,13 @@ func failed(c *Check, why error) {
 	c.Actions = []Action{{Label: "Recheck", Description: "Look at this commit again", Identifier: "recheck"}}
 }
 
+// delayed words a check run for a commit that could not be judged so far.
+func delayed(c *Check, why error) {
+	c.Blocked = true
+	c.Title = "Could not be evaluated yet"
+	c.Summary = "noxaudit could not judge this commit so far, so it does not pass. It goes on trying by itself:\n\n> " + escape.Markdown(why.Error()) + "\n"
+}
+
 func rank(t told) int {
 	if t.Conclusion == verdict.Blocked {
 		return 0

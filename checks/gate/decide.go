@@ -56,18 +56,36 @@ func (g *Gate) remarked(ctx context.Context, tenant *store.Tenant, c *store.Chan
 		return nil
 	}
 	c.Repositories = append(c.Repositories, repositoryOf(ev.Origin, true))
-	d := &hearing{g: g, tenant: tenant, c: c, ev: ev, people: people, at: c.Time}
-	return d.decide(ctx, parsed)
+	d := g.hearing(tenant, c, ev.Origin, people)
+	d.who, d.pullNumber = r.Author, r.Pull
+	d.place = waiver.Place{Surface: waiver.Comment, Pull: r.Pull, Comment: r.ID, Body: canon.Digest([]byte(r.Body))}
+	if r.Surface == store.SurfaceReview {
+		d.place.Surface = waiver.Review
+	}
+	d.via = r.Surface
+	return d.remark(ctx, r, ev.Sender, parsed)
 }
 
-// hearing is the hearing of one remark.
+func (g *Gate) hearing(tenant *store.Tenant, c *store.Change, origin Origin, people People) *hearing {
+	return &hearing{
+		g: g, tenant: tenant, c: c, origin: origin, people: people, at: c.Time,
+		pulls: map[int]*waiver.Pull{}, named: map[int][]string{}, touched: map[string]waiver.Waiver{},
+	}
+}
+
+// hearing is what is decided at once: the commands of one remark, or one command from elsewhere.
 type hearing struct {
 	g      *Gate
 	tenant *store.Tenant
 	c      *store.Change
-	ev     Event
+	origin Origin
 	people People
 	at     time.Time
+
+	who        waiver.Actor
+	pullNumber int          // in which it is said
+	place      waiver.Place // without the head
+	via        string       // the surface, for the ledger
 
 	standing waiver.Permission
 	pulls    map[int]*waiver.Pull
@@ -87,16 +105,28 @@ type answer struct {
 	text    string         // Markdown, for commands that only tell
 }
 
-func (d *hearing) repo() string { return d.ev.Origin.Repo.ID }
+func (d *hearing) repo() string { return d.origin.Repo.ID }
 
-func (d *hearing) decide(ctx context.Context, parsed waiver.Parsed) error {
-	r := d.ev.Remark
+// ask finds out what the person may do now.
+func (d *hearing) ask(ctx context.Context) error {
+	id, standing, err := d.people.Permission(ctx, d.origin, d.who.Login)
+	if err != nil && !errors.Is(err, ErrGitHubGone) {
+		return err
+	}
+	if id != d.who.ID { // renamed or registered anew meanwhile: GitHub's answer is about somebody else
+		standing = ""
+	}
+	d.standing = standing
+	return nil
+}
+
+func (d *hearing) remark(ctx context.Context, r *RemarkEvent, sender ledger.Actor, parsed waiver.Parsed) error {
 	command := &store.Command{
 		Repository: d.repo(), Surface: r.Surface, ID: r.ID, Pull: r.Pull, Author: r.Author.ID, Digest: canon.Digest([]byte(r.Body)),
 		State: store.CommandDone, At: d.at,
 	}
 	d.c.Command = command
-	if r.Author.Bot || r.Author.App || d.ev.Sender.ID != strconv.FormatInt(r.Author.ID, 10) {
+	if r.Author.Bot || r.Author.App || sender.ID != strconv.FormatInt(r.Author.ID, 10) {
 		// No reply: two robots would talk for ever.
 		return d.record("command.refused", map[string]string{}, map[string]any{"code": waiver.Robot, "reason": "bots, Apps and people who speak for others command nothing"})
 	}
@@ -107,15 +137,9 @@ func (d *hearing) decide(ctx context.Context, parsed waiver.Parsed) error {
 	if before >= commandsPerHour {
 		return d.record("command.refused", map[string]string{}, map[string]any{"code": waiver.TooMany, "reason": fmt.Sprintf("more than %d commands of one person within an hour", commandsPerHour)})
 	}
-	id, standing, err := d.people.Permission(ctx, d.ev.Origin, r.Author.Login)
-	if err != nil && !errors.Is(err, ErrGitHubGone) {
+	if err := d.ask(ctx); err != nil {
 		return err
 	}
-	if id != r.Author.ID { // renamed or registered anew meanwhile: GitHub's answer is about somebody else
-		standing = ""
-	}
-	d.standing = standing
-	d.pulls, d.named, d.touched = map[int]*waiver.Pull{}, map[int][]string{}, map[string]waiver.Waiver{}
 	if r.Touched {
 		parsed = waiver.Parsed{Refusal: refusal(waiver.Misplaced, "This comment was edited before it was read, so nothing in it acts. Write the command in a new comment.")}
 	}
@@ -156,11 +180,15 @@ func (d *hearing) conclude(ctx context.Context, command *store.Command, before i
 	if before < answersPerHour {
 		command.Answer = reply(d.answers)
 	}
+	command.Waivers = sortedKeys(d.touched)
+	return d.rejudge(ctx)
+}
+
+// rejudge has the heads judged again that the touched waivers are about.
+func (d *hearing) rejudge(ctx context.Context) error {
 	var about []string
 	for _, id := range sortedKeys(d.touched) {
-		w := d.touched[id]
-		command.Waivers = append(command.Waivers, id)
-		about = append(about, w.Document.Finding.Fingerprint)
+		about = append(about, d.touched[id].Document.Finding.Fingerprint)
 	}
 	return d.g.affected(ctx, d.tenant, d.c, d.repo(), about)
 }
@@ -190,10 +218,14 @@ func (d *hearing) refuse(a answer) error {
 
 // record adds an entry about this remark.
 func (d *hearing) record(event string, subject map[string]string, content map[string]any) error {
-	r := d.ev.Remark
-	subject["repository"], subject["pull"] = d.repo(), strconv.Itoa(r.Pull)
-	content["surface"], content["remark"], content["body"] = r.Surface, strconv.FormatInt(r.ID, 10), canon.Digest([]byte(r.Body))
-	content["permission"] = string(d.standing)
+	subject["repository"] = d.repo()
+	if d.pullNumber != 0 {
+		subject["pull"] = strconv.Itoa(d.pullNumber)
+	}
+	content["surface"], content["permission"] = d.via, string(d.standing)
+	if d.place.Comment != 0 {
+		content["remark"], content["body"] = strconv.FormatInt(d.place.Comment, 10), d.place.Body
+	}
 	source := "repository/" + d.repo() + "/commands"
 	if id := subject["waiver"]; id != "" {
 		source = "waiver/" + id
@@ -202,8 +234,7 @@ func (d *hearing) record(event string, subject map[string]string, content map[st
 }
 
 func (d *hearing) actor() ledger.Actor {
-	a := d.ev.Remark.Author
-	return ledger.Actor{Kind: "user", ID: strconv.FormatInt(a.ID, 10), Name: a.Login, Via: d.ev.Remark.Surface}
+	return ledger.Actor{Kind: "user", ID: strconv.FormatInt(d.who.ID, 10), Name: d.who.Login, Via: d.via}
 }
 
 // command does one command.
@@ -238,17 +269,13 @@ func (d *hearing) command(ctx context.Context, c waiver.Command) error {
 
 // facts are what is known now of who acts, and of the pull request that the waiver is of.
 func (d *hearing) facts(ctx context.Context, pull int) (waiver.Facts, error) {
-	r := d.ev.Remark
-	here, err := d.pull(ctx, r.Pull)
-	if err != nil {
-		return waiver.Facts{}, err
-	}
-	f := waiver.Facts{
-		Time: d.at, Actor: r.Author, Permission: d.standing,
-		Place: waiver.Place{Surface: waiver.Comment, Pull: r.Pull, Head: here.Head, Comment: r.ID, Body: canon.Digest([]byte(r.Body))},
-	}
-	if r.Surface == store.SurfaceReview {
-		f.Place.Surface = waiver.Review
+	f := waiver.Facts{Time: d.at, Actor: d.who, Permission: d.standing, Place: d.place}
+	if d.pullNumber != 0 {
+		here, err := d.pull(ctx, d.pullNumber)
+		if err != nil {
+			return waiver.Facts{}, err
+		}
+		f.Place.Head = here.Head
 	}
 	if pull == 0 {
 		return f, nil
@@ -259,8 +286,8 @@ func (d *hearing) facts(ctx context.Context, pull int) (waiver.Facts, error) {
 	}
 	own := *of
 	for _, who := range d.named[pull] { // a co-author by another address than GitHub knows: by name
-		if who == strings.ToLower(r.Author.Login) {
-			own.Contributors = append(slices.Clone(own.Contributors), r.Author.ID)
+		if who == strings.ToLower(d.who.Login) {
+			own.Contributors = append(slices.Clone(own.Contributors), d.who.ID)
 		}
 	}
 	f.Pull = &own
@@ -272,7 +299,7 @@ func (d *hearing) pull(ctx context.Context, number int) (*waiver.Pull, error) {
 	if p := d.pulls[number]; p != nil {
 		return p, nil
 	}
-	now, err := d.people.Pull(ctx, d.ev.Origin, number)
+	now, err := d.people.Pull(ctx, d.origin, number)
 	if err != nil {
 		return nil, err
 	}
@@ -294,7 +321,10 @@ func (d *hearing) load(ctx context.Context) error {
 	if d.last != nil {
 		return nil
 	}
-	here, err := d.pull(ctx, d.ev.Remark.Pull)
+	if d.pullNumber == 0 {
+		return refusal(waiver.NotFound, "Say which pull request it is about.")
+	}
+	here, err := d.pull(ctx, d.pullNumber)
 	if err != nil {
 		return err
 	}
@@ -355,12 +385,12 @@ func (d *hearing) waive(ctx context.Context, c waiver.Command, a *answer) error 
 	if onlyFloor(*d.last, f.ID) {
 		return refusal(waiver.NotApplicable, "%s stands for a rule that keeps the gate itself in place; nobody can waive it. Mend it in the policy file.", f.ID)
 	}
-	facts, err := d.facts(ctx, d.ev.Remark.Pull)
+	facts, err := d.facts(ctx, d.pullNumber)
 	if err != nil {
 		return err
 	}
 	doc, err := waiver.NewDocument(waiver.Asking{
-		Command: c, Account: d.tenant.Account(), Repo: d.ev.Origin.Repo, Place: facts.Place, Terms: waiver.DefaultTerms(),
+		Command: c, Account: d.tenant.Account(), Repo: d.origin.Repo, Place: facts.Place, Terms: waiver.DefaultTerms(),
 		Finding: waiver.Finding{ID: f.ID, Fingerprint: f.Fingerprint, Content: f.Content, Type: f.Type, Severity: f.Severity.String(), Path: f.Path},
 	}, facts)
 	if err != nil {
@@ -437,6 +467,9 @@ func (d *hearing) act(ctx context.Context, c waiver.Command, a *answer) error {
 	if _, ok := d.touched[w.ID]; ok {
 		return refusal(waiver.NotApplicable, "Another command of this comment is about %s already. Write one command for a waiver in a comment.", w.ID)
 	}
+	if d.pullNumber == 0 && d.place.Comment == 0 { // from elsewhere: it is about where the waiver was asked for
+		d.pullNumber, d.place.Pull = w.Document.Asked.Pull, w.Document.Asked.Pull
+	}
 	facts, err := d.facts(ctx, w.Document.Asked.Pull)
 	if err != nil {
 		return err
@@ -504,7 +537,10 @@ func (d *hearing) recheck(ctx context.Context, a *answer) error {
 	if !d.standing.AtLeast(waiver.Read) {
 		return refusal(waiver.NoPermission, "Who cannot read the repository cannot have it looked at.")
 	}
-	here, err := d.pull(ctx, d.ev.Remark.Pull)
+	if d.pullNumber == 0 {
+		return refusal(waiver.NotFound, "Say which pull request is to be looked at.")
+	}
+	here, err := d.pull(ctx, d.pullNumber)
 	if err != nil {
 		return err
 	}
@@ -528,7 +564,9 @@ func (g *Gate) tampered(ctx context.Context, tenant *store.Tenant, c *store.Chan
 	if r.Action == "edited" && canon.Digest([]byte(r.Body)) == known.Digest {
 		return nil // the text is the one that was acted on
 	}
-	d := &hearing{g: g, tenant: tenant, c: c, ev: ev, at: c.Time, touched: map[string]waiver.Waiver{}}
+	d := g.hearing(tenant, c, ev.Origin, nil)
+	d.who, d.pullNumber, d.via = r.Author, r.Pull, r.Surface
+	d.place = waiver.Place{Comment: r.ID, Body: canon.Digest([]byte(r.Body))}
 	cause, state := waiver.Edited, store.CommandEdited
 	if r.Action == "deleted" {
 		cause, state = waiver.Deleted, store.CommandDeleted

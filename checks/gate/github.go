@@ -169,7 +169,7 @@ type Publisher interface {
 	Publish(ctx context.Context, c Check, retry bool) (id int64, err error)
 }
 
-// Forge is what the gate asks GitHub when it has to make sure: sweeping and reconciling.
+// Forge is what the gate asks GitHub when it has to make sure, sweeping and reconciling: one method a list.
 type Forge interface {
 	// Installations lists the App's installations, suspended ones left out.
 	Installations(ctx context.Context) ([]InstallationEvent, error)
@@ -177,6 +177,8 @@ type Forge interface {
 	Repositories(ctx context.Context, installation int64) ([]Origin, error)
 	// OpenPulls lists a repository's open pull requests.
 	OpenPulls(ctx context.Context, o Origin) ([]Pull, error)
+	// Comments lists what was written on a repository's pull requests or changed since a time: created, or edited.
+	Comments(ctx context.Context, o Origin, since time.Time) ([]RemarkEvent, error)
 	// Deliveries lists the App's webhook deliveries since a time, newest first; failed ones included.
 	Deliveries(ctx context.Context, since time.Time) ([]DeliveryRecord, error)
 	// Redeliver asks GitHub to send a delivery once more.

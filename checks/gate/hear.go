@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -158,10 +159,7 @@ func (g *Gate) effect(ctx context.Context, tenant *store.Tenant, c *store.Change
 		case "synchronize":
 			row.Follows, row.Pusher = ev.Pull.Before.String(), personID(ev.Sender)
 		}
-		c.Pulls = append(c.Pulls, row)
-		if ev.Pull.Action != "closed" && p.Open {
-			want(c, repo, p.Head)
-		}
+		return g.described(ctx, tenant, c, row, ev.Pull.Action == "reopened")
 	case ev.Push != nil:
 		return g.pushed(ctx, tenant, c, ev, content)
 	case ev.MergeGroup != nil:
@@ -174,8 +172,55 @@ func (g *Gate) effect(ctx context.Context, tenant *store.Tenant, c *store.Change
 	case ev.Rerun != nil:
 		content["head"] = ev.Rerun.Head.String()
 		want(c, repo, ev.Rerun.Head)
+		return anew(ctx, tenant, c, repo, ev.Rerun.Head)
 	case ev.Installation != nil:
 		return installed(c, ev.Installation, content)
+	}
+	return nil
+}
+
+// described takes in what a pull request is now. Its head is looked at while it is open; a head that it left behind, or
+// that it no longer asks for, is looked at again where somebody else has it too: what stood against it may be gone.
+//
+// GitHub's times are whole seconds, so two descriptions may be equally old. One that is sure that it is open (it was
+// reopened, or GitHub lists it) stands against a closing of the same second, whichever comes first: taken for open
+// by mistake it is one look too many, taken for closed it has no check.
+func (g *Gate) described(ctx context.Context, tenant *store.Tenant, c *store.Change, p store.Pull, sure bool) error {
+	left := map[name.Commit]bool{}
+	if p.Open {
+		want(c, p.Repository, p.Head)
+	} else {
+		left[p.Head] = true
+	}
+	known, err := tenant.Pull(ctx, p.Repository, p.Number)
+	if unlessUnknown(err) != nil {
+		return err
+	}
+	if err == nil {
+		if known.Open && known.Head != p.Head {
+			left[known.Head] = true
+		}
+		if p.Open && known.UpdatedAt.Truncate(time.Second).Equal(p.UpdatedAt.Truncate(time.Second)) {
+			p.UpdatedAt = known.UpdatedAt
+		}
+	}
+	if p.Open && sure {
+		p.UpdatedAt = p.UpdatedAt.Add(time.Microsecond)
+	}
+	c.Pulls = append(c.Pulls, p)
+	for head := range left {
+		pulls, err := tenant.PullsByHead(ctx, p.Repository, head)
+		if err != nil {
+			return err
+		}
+		groups, err := tenant.MergeGroups(ctx, p.Repository, head)
+		if err != nil {
+			return err
+		}
+		others := slices.ContainsFunc(pulls, func(o store.Pull) bool { return o.Number != p.Number })
+		if others || len(groups) > 0 {
+			want(c, p.Repository, head)
+		}
 	}
 	return nil
 }
@@ -198,6 +243,30 @@ func want(c *store.Change, repo string, head name.Commit) {
 	if !head.IsZero() && len(c.Want) < store.MaxWants {
 		c.Want = append(c.Want, store.Want{Repository: repo, SHA: head})
 	}
+}
+
+// archived is how old a check run is when GitHub no longer takes it for a required one. It deletes it ten days later.
+const archived = 400 * 24 * time.Hour
+
+// anew asks for a run of its own, where the one that a wanted head has is archived.
+func anew(ctx context.Context, tenant *store.Tenant, c *store.Change, repo string, head name.Commit) error {
+	h, err := tenant.Head(ctx, repo, head)
+	if err != nil || c.Time.Sub(h.Changed) <= archived {
+		return unlessUnknown(err)
+	}
+	for i, w := range c.Want {
+		if w.Repository == repo && w.SHA == head {
+			c.Want[i].Anew = true
+		}
+	}
+	return nil
+}
+
+func unlessUnknown(err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 func repositoryOf(o Origin, covered bool) store.Repository {
@@ -237,10 +306,26 @@ func (g *Gate) pushed(ctx context.Context, tenant *store.Tenant, c *store.Change
 	if err != nil {
 		return err
 	}
-	for _, pull := range open {
-		if "refs/heads/"+pull.BaseRef == p.Ref {
-			want(c, repo, pull.Head)
+	open = slices.DeleteFunc(open, func(pull store.Pull) bool { return "refs/heads/"+pull.BaseRef != p.Ref })
+	// More than one change holds are wanted before: hearing it again after a crash wants them twice, which costs a look.
+	for len(open) > store.MaxWants/2 {
+		at := g.Now()
+		part := store.Change{Time: at}
+		for _, pull := range open[:store.MaxWants/2] {
+			want(&part, repo, pull.Head)
 		}
+		open = open[store.MaxWants/2:]
+		err := g.entry(&part, at, tenant.Account(), "repository/"+repo+"/checks", "heads.wanted", ev.Sender, map[string]string{"repository": repo},
+			map[string]any{"ref": p.Ref, "after": p.After.String(), "heads": len(part.Want)})
+		if err != nil {
+			return err
+		}
+		if err := tenant.Commit(ctx, part); err != nil {
+			return err
+		}
+	}
+	for _, pull := range open {
+		want(c, repo, pull.Head)
 	}
 	return nil
 }

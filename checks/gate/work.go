@@ -55,6 +55,7 @@ type occasion struct {
 	baseRef string     // where the base and the policies come from; "" when baseID is exact
 	baseID  name.Commit
 	adhoc   bool
+	unbased bool // the base is gone
 }
 
 // told is what was decided on one occasion.
@@ -92,7 +93,7 @@ func (g *Gate) generation(ctx context.Context, tenant *store.Tenant, key store.H
 		return err
 	}
 	if repo.Origin == nil || !repo.Origin.Covered || repo.Origin.Archived {
-		return g.finish(ctx, tenant, h, "check.skipped", map[string]any{"reason": "the App no longer covers the repository, or it is archived"}, store.HeadCheck{})
+		return g.finish(ctx, tenant, h, "check.skipped", map[string]any{"reason": "the App no longer covers the repository, or it is archived"}, store.HeadCheck{State: store.CheckInProgress})
 	}
 	origin := originOf(key.Account, repo)
 	occasions, err := g.occasions(ctx, tenant, key)
@@ -128,7 +129,7 @@ func (g *Gate) generation(ctx context.Context, tenant *store.Tenant, key store.H
 		}
 	}
 	if errors.Is(a.err, ErrGitHubGone) {
-		return g.finish(ctx, tenant, h, "check.refused", map[string]any{"reason": a.err.Error()}, store.HeadCheck{CheckID: check.ID, Tried: true})
+		return g.refused(ctx, tenant, h, check.ID, a.err)
 	}
 	if err := errors.Join(a.err, passing(ctx, workErr)); err != nil {
 		if check.ID != 0 && check.ID != h.CheckID {
@@ -136,10 +137,16 @@ func (g *Gate) generation(ctx context.Context, tenant *store.Tenant, key store.H
 				err = errors.Join(err, kept)
 			}
 		}
+		if a.err == nil && h.State != store.CheckCompleted && g.Now().Sub(h.Changed) > patience {
+			err = errors.Join(err, g.waiting(ctx, tenant, h, check, hub, err))
+		}
 		return err
 	}
-	if len(moved) > 0 {
-		if err := g.follow(ctx, tenant, h, moved); err != nil {
+	if workErr == nil && !again {
+		if err := g.settle(ctx, tenant, key, h, tolds, moved); err != nil {
+			if check.ID != h.CheckID {
+				err = errors.Join(err, g.keepID(ctx, tenant, h, check.ID))
+			}
 			return err
 		}
 	}
@@ -160,21 +167,90 @@ func (g *Gate) generation(ctx context.Context, tenant *store.Tenant, key store.H
 	id, err := hub.Publisher.Publish(ctx, check, h.Tried && check.ID == 0)
 	if err != nil {
 		if errors.Is(err, ErrGitHubGone) {
-			return g.finish(ctx, tenant, h, "check.refused", map[string]any{"reason": err.Error()}, store.HeadCheck{CheckID: id, Tried: true})
+			return g.refused(ctx, tenant, h, id, err)
 		}
 		return err
 	}
-	conclusion := "success"
-	if check.Blocked {
-		conclusion = "failure"
+	state := store.CheckCompleted
+	if len(tolds) == 0 {
+		state = store.CheckInProgress // if GitHub lists the head as an open one all the same, it is looked at again
 	}
 	var verdicts []string
 	for _, t := range tolds {
 		verdicts = append(verdicts, t.Digest)
 	}
 	return g.finish(ctx, tenant, h, "check.published",
-		map[string]any{"check": strconv.FormatInt(id, 10), "conclusion": conclusion, "title": check.Title, "verdicts": verdicts, "content": published},
-		store.HeadCheck{CheckID: id, Tried: true, State: store.CheckCompleted, Published: published})
+		map[string]any{"check": strconv.FormatInt(id, 10), "conclusion": conclusion(check), "title": check.Title, "verdicts": verdicts, "content": published},
+		store.HeadCheck{CheckID: id, Tried: true, State: state, Published: published})
+}
+
+func conclusion(c Check) string {
+	if c.Blocked {
+		return "failure"
+	}
+	return "success"
+}
+
+// refused ends a generation whose check GitHub does not take. What it shows is not what it should, so the head counts
+// as unfinished: once the App may write there again, Reconcile wants it looked at.
+func (g *Gate) refused(ctx context.Context, tenant *store.Tenant, h store.Head, id int64, why error) error {
+	return g.finish(ctx, tenant, h, "check.refused", map[string]any{"reason": why.Error()}, store.HeadCheck{CheckID: id, Tried: true, State: store.CheckInProgress})
+}
+
+// patience is how long a run stays in progress while its audit cannot be done.
+const patience = 5 * time.Minute
+
+// waiting tells on the run that the audit could not be done so far, and why: a run that stays in progress tells
+// nobody that something is wrong. The generation stays wanted, so that the next try replaces it.
+func (g *Gate) waiting(ctx context.Context, tenant *store.Tenant, h store.Head, check Check, hub Hub, why error) error {
+	if check.ID == 0 || errors.Is(why, store.ErrUnavailable) || errors.Is(ctx.Err(), context.Canceled) {
+		return nil
+	}
+	// The time for the work may be over; telling that it was not enough has a time of its own.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	check.Completed, check.Finished = true, g.Now()
+	delayed(&check, why)
+	published, err := checkDigest(check)
+	if err != nil {
+		return err
+	}
+	id, err := hub.Publisher.Publish(ctx, check, false)
+	if err != nil {
+		return err
+	}
+	return g.note(ctx, tenant, h, "check.published",
+		map[string]any{"check": strconv.FormatInt(id, 10), "conclusion": conclusion(check), "title": check.Title, "content": published},
+		store.HeadCheck{CheckID: id, Tried: true, State: store.CheckInProgress, Published: published})
+}
+
+// settling is how long a pull request's ref may lag behind what GitHub said of its head. If it has moved on instead,
+// the event about that ends the wait.
+const settling = 10 * time.Second
+
+// settle finds out why a commit is not the head that it was said to be: for a while that is for time to tell, then
+// the ref is right, and its commit is the one to look at.
+func (g *Gate) settle(ctx context.Context, tenant *store.Tenant, key store.HeadKey, h store.Head, tolds []told, moved []store.Pull) error {
+	if len(tolds) > 0 && len(moved) == 0 {
+		return nil
+	}
+	still, err := tenant.PullsByHead(ctx, key.Repository, key.SHA)
+	if err != nil {
+		return err
+	}
+	still = slices.DeleteFunc(still, func(p store.Pull) bool {
+		return slices.ContainsFunc(tolds, func(t told) bool { return t.pull == p.Number })
+	})
+	moved = slices.DeleteFunc(moved, func(m store.Pull) bool {
+		return !slices.ContainsFunc(still, func(p store.Pull) bool { return p.Number == m.Number })
+	})
+	switch {
+	case len(still) > 0 && g.Now().Sub(h.Changed) < settling:
+		return fmt.Errorf("%w: its git service does not show %s as the head of pull request #%d yet", ErrGitHubUnavailable, key.SHA.Short(), still[0].Number)
+	case len(moved) > 0:
+		return g.follow(ctx, tenant, h, moved)
+	}
+	return nil
 }
 
 // passing returns an error that another try may be without, and nil for one that stays.
@@ -293,9 +369,43 @@ func (g *Gate) occasions(ctx context.Context, tenant *store.Tenant, key store.He
 	return out, nil
 }
 
-// judgeAll fetches once and judges the head on every occasion that still holds. moved are the pull requests whose
-// head is another one, as the fetch found it.
+// maxFetches is how often a damaged mirror is made anew for one look. One that is damaged each time is a reason to tell.
+const maxFetches = 3
+
+// judgeAll fetches and judges the head on every occasion that still holds. moved are the pull requests whose head is
+// another one, as the fetch found it.
 func (g *Gate) judgeAll(ctx context.Context, origin Origin, sha name.Commit, occasions []occasion, hub Hub) (out []told, moved []store.Pull, err error) {
+	for fetches := 1; ; fetches++ {
+		out, moved, err = g.judgeFetched(ctx, origin, sha, occasions, hub)
+		if fetches == maxFetches || !errors.Is(err, source.ErrCorrupt) && !errors.Is(err, source.ErrMissing) {
+			return out, moved, err
+		}
+	}
+}
+
+// judgeWithout judges on the occasions one by one, because a ref of one of them is gone: that one no longer holds, the
+// others do. Of a push it may be only the commit before that is gone, after a forced push.
+func (g *Gate) judgeWithout(ctx context.Context, origin Origin, sha name.Commit, occasions []occasion, hub Hub) (out []told, moved []store.Pull, err error) {
+	if len(occasions) == 1 {
+		o := occasions[0]
+		if o.baseID.IsZero() {
+			return nil, nil, nil // a newer event tells what became of it
+		}
+		o.baseID, o.unbased = name.Commit{}, true
+		return g.judgeFetched(ctx, origin, sha, []occasion{o}, hub)
+	}
+	for i := range occasions {
+		tolds, others, err := g.judgeFetched(ctx, origin, sha, occasions[i:i+1], hub)
+		if err != nil {
+			return nil, nil, err
+		}
+		out, moved = append(out, tolds...), append(moved, others...)
+	}
+	return out, moved, nil
+}
+
+// judgeFetched is judgeAll with one fetch.
+func (g *Gate) judgeFetched(ctx context.Context, origin Origin, sha name.Commit, occasions []occasion, hub Hub) (out []told, moved []store.Pull, err error) {
 	if len(occasions) == 0 {
 		return nil, nil, nil
 	}
@@ -312,7 +422,7 @@ func (g *Gate) judgeAll(ctx context.Context, origin Origin, sha name.Commit, occ
 	}
 	lease, err := hub.Fetcher.Fetch(ctx, origin, refs...)
 	if errors.Is(err, ErrRefGone) {
-		return nil, nil, nil // a newer event tells what became of it
+		return g.judgeWithout(ctx, origin, sha, occasions, hub)
 	}
 	if err != nil {
 		return nil, nil, err
@@ -333,7 +443,7 @@ func (g *Gate) judgeAll(ctx context.Context, origin Origin, sha name.Commit, occ
 		t, err := g.judgeOccasion(ctx, origin, sha, o, lease)
 		if errors.Is(err, source.ErrCorrupt) || errors.Is(err, source.ErrMissing) {
 			lease.Damaged()
-			return nil, nil, fmt.Errorf("%w: the mirror is damaged and will be fetched anew: %w", ErrGitHubUnavailable, err)
+			return nil, nil, err
 		}
 		if err != nil {
 			return nil, nil, err
@@ -382,6 +492,9 @@ func (g *Gate) judgeOccasion(ctx context.Context, origin Origin, head name.Commi
 		}
 	}
 	t := &told{occasion: o}
+	if o.unbased {
+		t.notes = append(t.notes, "The commit that this is compared with is no longer at GitHub: everything counts as introduced, under the commit's own policies.")
+	}
 	if err := g.policiesOf(ctx, tenant, &req, from, t); err != nil {
 		return nil, err
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/noxaudit/noxaudit/internal/name"
 	"github.com/noxaudit/noxaudit/internal/store"
 	"github.com/noxaudit/noxaudit/server"
+	"github.com/noxaudit/noxaudit/server/auth"
 	"github.com/noxaudit/noxaudit/server/work"
 )
 
@@ -60,9 +61,11 @@ type service struct {
 
 // serviceOptions are what tests change.
 type serviceOptions struct {
-	pace  github.Pace
-	look  time.Duration
-	quiet bool
+	pace                   github.Pace
+	look, sweep, reconcile time.Duration
+	sleep                  func(ctx context.Context, d time.Duration) error     // between the calls to GitHub
+	pause                  func(attempt int, asked time.Duration) time.Duration // between the tries of a job
+	quiet                  bool
 }
 
 // stopWithin is how long jobs under way are waited for.
@@ -82,7 +85,7 @@ func (p *program) newService(ctx context.Context, o serviceOptions) (_ *service,
 	}()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	app, err := p.githubApp(s.log, registry, o.pace)
+	app, err := p.githubApp(s.log, registry, o)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +102,7 @@ func (p *program) newService(ctx context.Context, o serviceOptions) (_ *service,
 	g := &gate.Gate{Store: s.record.store, Auditors: auditors, Options: audit.Options{Mask: mask}, Now: p.now, Rand: p.rand, Engine: engineVersion()}
 	s.worker, err = work.Start(ctx, work.Options{
 		Gate: g, Hub: gate.Hub{Publisher: app, Fetcher: fetcher{s.mirrors, app}, People: app, Voice: app}, Forge: app, Parse: github.ParseEvent,
-		Jobs: p.config.JobsDSN(), Log: s.log, Look: o.look,
+		Jobs: p.config.JobsDSN(), Log: s.log, Look: o.look, Sweep: o.sweep, Reconcile: o.reconcile, Pause: o.pause,
 		Sequence: func(ctx context.Context, a name.Account) error { return s.record.sequence(ctx, a) },
 	})
 	if err != nil {
@@ -111,7 +114,19 @@ func (p *program) newService(ctx context.Context, o serviceOptions) (_ *service,
 	if err != nil {
 		return nil, fmt.Errorf("NOXAUDIT_GITHUB_WEBHOOK_SECRET: %w", err)
 	}
-	s.http = server.New(server.Handler(server.Options{Hooks: hooks, Ready: s.record.store.Ping}))
+	front := server.Options{Hooks: hooks, Ready: s.record.store.Ping}
+	if p.config.GitHubClientID != "" || p.config.GitHubClientSecret != "" {
+		signIn, err := auth.New(auth.Options{
+			Store: s.record.store, Rights: app.Rights(p.config.GitHubClientID, p.config.GitHubClientSecret),
+			ClientID: p.config.GitHubClientID, ClientSecret: p.config.GitHubClientSecret, BaseURL: p.config.BaseURL, GitHubWebURL: p.config.GitHubWebURL,
+			Now: p.now, Rand: p.rand, Log: s.log,
+		})
+		if err != nil {
+			return nil, err
+		}
+		front.Auth = signIn.Handler()
+	}
+	s.http = server.New(server.Handler(front))
 	if s.listen, err = net.Listen("tcp", p.config.Listen); err != nil {
 		return nil, fmt.Errorf("NOXAUDIT_LISTEN: %w", err)
 	}
@@ -124,7 +139,7 @@ func (p *program) newService(ctx context.Context, o serviceOptions) (_ *service,
 	return s, nil
 }
 
-func (p *program) githubApp(log zerolog.Logger, registry prometheus.Registerer, pace github.Pace) (*github.App, error) {
+func (p *program) githubApp(log zerolog.Logger, registry prometheus.Registerer, o serviceOptions) (*github.App, error) {
 	if p.config.GitHubWebhookSecret == "" {
 		return nil, errors.New("NOXAUDIT_GITHUB_WEBHOOK_SECRET: required; without it anybody could send webhooks")
 	}
@@ -141,7 +156,7 @@ func (p *program) githubApp(log zerolog.Logger, registry prometheus.Registerer, 
 	}
 	return github.NewApp(github.AppOptions{
 		ID: id, PrivateKeyPEM: pem, APIURL: p.config.GitHubAPIURL, WebURL: p.config.GitHubWebURL,
-		UserAgent: "noxaudit/" + engineVersion(), Now: p.now, Log: log, Registerer: registry, Pace: pace,
+		UserAgent: "noxaudit/" + engineVersion(), Now: p.now, Log: log, Registerer: registry, Pace: o.pace, Sleep: o.sleep,
 	})
 }
 

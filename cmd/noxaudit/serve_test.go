@@ -35,6 +35,8 @@ type hub struct {
 	stop  func() // ends the App
 
 	address string // where the App listens
+	options serviceOptions
+	install int64 // id of the installation
 }
 
 const (
@@ -51,8 +53,15 @@ func newHub(t testing.TB, urls ...string) *hub {
 // newHubOf is newHub with other files on the default branch.
 func newHubOf(t testing.TB, files githubsim.Files, urls ...string) *hub {
 	t.Helper()
-	h := &hub{t: t}
-	sim, err := githubsim.New(githubsim.Options{Dir: filepath.Join(t.TempDir(), "github"), HookWorkers: 4, HourlyLimit: -1, Now: h.now})
+	return newHubWith(t, files, githubsim.Options{HookWorkers: 4, HourlyLimit: -1}, urls...)
+}
+
+// newHubWith is newHubOf with other options of GitHub.
+func newHubWith(t testing.TB, files githubsim.Files, o githubsim.Options, urls ...string) *hub {
+	t.Helper()
+	h := &hub{t: t, options: serviceOptions{pace: github.Pace{Points: -1, Creates: -1, Parallel: -1}, look: 200 * time.Millisecond, quiet: true}}
+	o.Dir, o.Now = filepath.Join(t.TempDir(), "github"), h.now
+	sim, err := githubsim.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +107,7 @@ func newHubOf(t testing.TB, files githubsim.Files, urls ...string) *hub {
 		}
 	}
 	h.start()
-	_, err = sim.InstallApp("ada", h.app.ID, "octo")
+	h.install, err = sim.InstallApp("ada", h.app.ID, "octo")
 	h.must(err)
 	return h
 }
@@ -136,7 +145,7 @@ func (h *hub) must(err error) {
 // start runs the App and points the webhooks at it.
 func (h *hub) start() {
 	h.t.Helper()
-	s, err := h.prog.newService(context.Background(), serviceOptions{pace: github.Pace{Points: -1, Creates: -1, Parallel: -1}, look: 200 * time.Millisecond, quiet: true})
+	s, err := h.prog.newService(context.Background(), h.options)
 	h.must(err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -161,7 +170,7 @@ func (h *hub) check(sha string) githubsim.Check {
 func (h *hub) checkUntil(sha string, ok func(githubsim.Check) bool) githubsim.Check {
 	h.t.Helper()
 	var last []githubsim.Check
-	deadline := time.After(40 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for {
 		checks, err := h.sim.Checks(repoName, sha)
 		h.must(err)
@@ -237,22 +246,29 @@ func TestAPullRequestThatLeaksAKeyTurnsRedAndItsFixGreen(t *testing.T) {
 		if _, err := h.sim.Merge("ada", repoName, number, false); err == nil {
 			t.Error("GitHub merged past the red check")
 		}
-		h.settled()
-		h.sim.ResetCalls()
-		fixed, err := h.sim.Push("ada", repoName, "leak", "fix", githubsim.Files{"config.go": "package main\n"})
-		h.must(err)
-		if c := h.check(fixed); c.Conclusion != "success" {
-			t.Fatalf("the fix: %s %s", c.Conclusion, c.Title)
-		}
-		h.settled()
-		var calls []string
-		for _, call := range h.sim.Calls() {
-			if !strings.HasPrefix(call.Route, "git") {
-				calls = append(calls, call.Route)
+		// A round that looks for what was lost may fall into one synchronize, but not into each of three.
+		var fewest []string
+		for i := range 3 {
+			h.settled()
+			h.sim.ResetCalls()
+			fixed, err := h.sim.Push("ada", repoName, "leak", "fix", githubsim.Files{"config.go": fmt.Sprintf("package main // %d\n", i)})
+			h.must(err)
+			if c := h.check(fixed); c.Conclusion != "success" {
+				t.Fatalf("the fix: %s %s", c.Conclusion, c.Title)
+			}
+			h.settled()
+			var calls []string
+			for _, call := range h.sim.Calls() {
+				if !strings.HasPrefix(call.Route, "git") {
+					calls = append(calls, call.Route)
+				}
+			}
+			if i == 0 || len(calls) < len(fewest) {
+				fewest = calls
 			}
 		}
-		if len(calls) != 2 {
-			t.Errorf("a steady synchronize took %d REST calls: %v", len(calls), calls)
+		if len(fewest) != 2 {
+			t.Errorf("a steady synchronize takes %d REST calls: %v", len(fewest), fewest)
 		}
 		if _, err := h.sim.Merge("ada", repoName, number, false); err != nil {
 			t.Errorf("GitHub does not merge the green one: %v", err)

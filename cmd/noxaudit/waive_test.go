@@ -61,7 +61,7 @@ func (c *court) sayOn(number int, by, body string) (reply, reaction string) {
 	c.must(err)
 	id, err := c.sim.Comment(by, repoName, number, body)
 	c.must(err)
-	deadline := time.After(40 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for {
 		all, err := c.sim.Comments(repoName, number)
 		c.must(err)
@@ -246,6 +246,22 @@ func TestAbuse17ACommentThatIsDeliveredTwiceActsOnce(t *testing.T) {
 	if len(all) != 4 {
 		t.Errorf("%d comments, want 2 commands and 2 replies", len(all))
 	}
+}
+
+func TestAbuse18ACommentWhoseWebhookWasNeverSentIsFound(t *testing.T) {
+	h := newHub(t)
+	h.stop()
+	h.options.reconcile = 300 * time.Millisecond
+	h.start()
+	c := newCourt(h)
+	c.sim.Inject(githubsim.Fault{Kind: githubsim.Lost, On: "webhook issue_comment"})
+	w := c.waive()
+	c.say("sam", "/noxaudit approve "+w)
+	c.until(c.sha, "success")
+	all, err := c.sim.Comments(repoName, c.number)
+	c.must(err)
+	c.must(c.sim.EditComment("sam", all[len(all)-2].ID, "never mind")) // its webhook is lost, too
+	c.until(c.sha, "failure")
 }
 
 func TestAbuse20WhatAReasonHoldsActsOnNothing(t *testing.T) {

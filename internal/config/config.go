@@ -57,6 +57,8 @@ type Server struct {
 	GitHubAppID          string
 	GitHubPrivateKeyFile string
 	GitHubWebhookSecret  string
+	GitHubClientID       string // of the App, for people's sign-in; "" = nobody can sign in
+	GitHubClientSecret   string
 }
 
 // Table lists all settings, in the order in which people read them.
@@ -87,6 +89,10 @@ var Table = []Setting{
 		field: func(c *Config) *string { return &c.GitHubPrivateKeyFile }},
 	{Env: "NOXAUDIT_GITHUB_WEBHOOK_SECRET", Help: "serve: secret that GitHub signs webhooks with; required", Secret: true,
 		field: func(c *Config) *string { return &c.GitHubWebhookSecret }},
+	{Env: "NOXAUDIT_GITHUB_CLIENT_ID", Help: "serve: client id of the GitHub App, for people's sign-in",
+		field: func(c *Config) *string { return &c.GitHubClientID }},
+	{Env: "NOXAUDIT_GITHUB_CLIENT_SECRET", Help: "serve: client secret of the GitHub App, for people's sign-in; a new one ends all sessions", Secret: true,
+		field: func(c *Config) *string { return &c.GitHubClientSecret }},
 }
 
 // Sources are where Load looks. Flags holds the flags that were given, by flag name.

@@ -193,6 +193,14 @@ type wireRemark struct {
 	Submitted time.Time    `json:"submitted_at"`
 }
 
+// author is who wrote it. What an account wrote that is gone counts as a robot's: it commands nothing.
+func (r wireRemark) author() waiver.Actor {
+	if r.User == nil {
+		return waiver.Actor{Bot: true}
+	}
+	return waiver.Actor{Person: waiver.Person{ID: r.User.ID, Login: r.User.Login}, Bot: r.User.Type != "User", App: r.App != nil}
+}
+
 // remarkEvent reads what somebody wrote; nil for a comment on an issue.
 func remarkEvent(event, action string, body []byte) (*gate.RemarkEvent, error) {
 	var p struct {
@@ -231,11 +239,7 @@ func remarkEvent(event, action string, body []byte) (*gate.RemarkEvent, error) {
 		return nil, errors.New("no comment with an id")
 	}
 	r.ID, r.Body = from.ID, from.Body
-	if u := from.User; u != nil {
-		r.Author = waiver.Actor{Person: waiver.Person{ID: u.ID, Login: u.Login}, Bot: u.Type != "User", App: from.App != nil}
-	} else {
-		r.Author.Bot = true // nobody: it commands nothing
-	}
+	r.Author = from.author()
 	r.At = from.Updated.UTC()
 	r.Touched = action == "created" && from.Updated.After(from.Created)
 	if from.Updated.IsZero() {

@@ -4,11 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
 	"time"
 
 	gogithub "github.com/google/go-github/v62/github"
 
 	"github.com/noxaudit/noxaudit/checks/gate"
+	"github.com/noxaudit/noxaudit/internal/store"
 )
 
 const (
@@ -31,6 +36,56 @@ func pages(what string, list func(page int) (*gogithub.Response, error)) error {
 	}
 	return fmt.Errorf("%s: more than %d", what, pagesMost*perPage)
 }
+
+// Comments lists comments on pull requests that were written or changed since a time. What was written on lines and in
+// reviews is not among them: GitHub lists those apart.
+func (a *App) Comments(ctx context.Context, o gate.Origin, since time.Time) ([]gate.RemarkEvent, error) {
+	n, err := a.installation(o.Installation)
+	if err != nil {
+		return nil, err
+	}
+	if !plainName(o.Owner) || !plainName(o.Name) {
+		return nil, errors.New("comments: no repository to list them of")
+	}
+	var all []gate.RemarkEvent
+	err = pages("comments", func(page int) (*gogithub.Response, error) {
+		// By hand: go-github's type does not say that an App wrote in a person's name.
+		path := fmt.Sprintf("repos/%s/%s/issues/comments?since=%s&per_page=%d&page=%d", o.Owner, o.Name, url.QueryEscape(since.UTC().Format(time.RFC3339)), perPage, page)
+		req, err := n.client.NewRequest(http.MethodGet, path, nil)
+		if err != nil {
+			return nil, err
+		}
+		var list []struct {
+			wireRemark
+			HTMLURL string `json:"html_url"`
+		}
+		resp, err := n.client.Do(ctx, req, &list)
+		if err != nil {
+			return nil, mapped(err, fmt.Sprintf("list the comments of %s/%s", o.Owner, o.Name), "pull requests: read")
+		}
+		for _, c := range list {
+			pull := onPull.FindStringSubmatch(c.HTMLURL)
+			if pull == nil || c.ID <= 0 || c.User == nil || c.User.ID <= 0 {
+				continue
+			}
+			number, err := strconv.Atoi(pull[1])
+			if err != nil {
+				continue
+			}
+			r := gate.RemarkEvent{
+				Action: "created", Surface: store.SurfaceComment, ID: c.ID, Pull: number, Body: c.Body, At: c.Updated.UTC(), Author: c.author(),
+			}
+			if c.Updated.After(c.Created) {
+				r.Action = "edited" // heard only where it commanded before
+			}
+			all = append(all, r)
+		}
+		return resp, nil
+	})
+	return all, err
+}
+
+var onPull = regexp.MustCompile(`/pull/(\d{1,9})#issuecomment-`)
 
 // skipped says that one thing of a list could not be read; the others must not suffer for it.
 func (a *App) skipped(what string, id int64, err error) {

@@ -21,8 +21,10 @@ type manifest struct {
 		URL    string
 		Active bool
 	} `yaml:"hook_attributes"`
-	Permissions map[string]string `yaml:"default_permissions"`
-	Events      []string          `yaml:"default_events"`
+	CallbackURLs   []string          `yaml:"callback_urls"`
+	OAuthOnInstall bool              `yaml:"request_oauth_on_install"`
+	Permissions    map[string]string `yaml:"default_permissions"`
+	Events         []string          `yaml:"default_events"`
 }
 
 func readManifest(t *testing.T) (manifest, []byte) {
@@ -61,6 +63,14 @@ func TestTheManifestAsksForNoMoreThanItNeeds(t *testing.T) {
 	}
 	if m.Public || m.Name != CheckName || !strings.HasSuffix(m.HookAttributes.URL, "/github/hooks") {
 		t.Errorf("%+v", m)
+	}
+}
+
+// TestTheManifestSendsPeopleBackToSignInOnly: a callback elsewhere would be given people's codes.
+func TestTheManifestSendsPeopleBackToSignInOnly(t *testing.T) {
+	m, _ := readManifest(t)
+	if want := []string{m.URL + "/auth/callback"}; !slices.Equal(m.CallbackURLs, want) || m.OAuthOnInstall {
+		t.Errorf("%q, want %q; at installation: %v", m.CallbackURLs, want, m.OAuthOnInstall)
 	}
 }
 

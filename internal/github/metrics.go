@@ -68,6 +68,8 @@ var classes = []struct {
 	{http.MethodGet, regexp.MustCompile(`/installation/repositories$`), "repositories"},
 	{http.MethodGet, regexp.MustCompile(`/app/hook/deliveries$`), "deliveries"},
 	{http.MethodPost, regexp.MustCompile(`/app/hook/deliveries/\d+/attempts$`), "redeliver"},
+	{http.MethodGet, regexp.MustCompile(`/user(/.*)?$`), "person"},
+	{http.MethodDelete, regexp.MustCompile(`/applications/[^/]+/token$`), "person"},
 }
 
 // classOf names what a request asks for.

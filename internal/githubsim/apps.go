@@ -21,6 +21,8 @@ type AppSpec struct {
 	WebhookURL    string            // "": none are sent until SetWebhook
 	WebhookSecret string
 	Key           *rsa.PrivateKey // nil: one is made
+	CallbackURLs  []string        // where people may be sent after they agreed to sign in
+	UserTokensEnd bool            // people's tokens expire after eight hours
 }
 
 // App is a GitHub App with its credentials.
@@ -42,6 +44,8 @@ type app struct {
 	events             []string
 	hookURL, secret    string
 	clientID, password string
+	callbacks          []string
+	userTokensEnd      bool
 	created            time.Time
 }
 
@@ -80,7 +84,7 @@ func (s *Server) CreateApp(spec AppSpec) (App, error) {
 	}
 	a := &app{id: s.newID(), owner: owner, name: spec.Name, slug: slug, key: &key.PublicKey, permissions: map[string]string{"metadata": "read"},
 		events: slices.Clone(spec.Events), hookURL: spec.WebhookURL, secret: spec.WebhookSecret,
-		clientID: "Iv1." + s.random(16), password: s.random(40), created: s.now()}
+		clientID: "Iv1." + s.random(16), password: s.random(40), callbacks: slices.Clone(spec.CallbackURLs), userTokensEnd: spec.UserTokensEnd, created: s.now()}
 	maps.Copy(a.permissions, spec.Permissions)
 	a.bot = &account{id: s.newID(), login: slug + "[bot]", kind: "Bot", name: slug + "[bot]", email: slug + "[bot]@users.noreply.github.localhost", created: s.now()}
 	s.accounts[a.bot.login] = a.bot
@@ -97,6 +101,17 @@ func (s *Server) SetWebhook(appID int64, url, secret string) error {
 		return fmt.Errorf("app %d: does not exist", appID)
 	}
 	a.hookURL, a.secret = url, secret
+	return nil
+}
+
+// SetCallbacks says where people may be sent after they agreed to sign in to an App.
+func (s *Server) SetCallbacks(appID int64, urls ...string) error {
+	defer s.lock()()
+	a := s.apps[appID]
+	if a == nil {
+		return fmt.Errorf("app %d: does not exist", appID)
+	}
+	a.callbacks = slices.Clone(urls)
 	return nil
 }
 

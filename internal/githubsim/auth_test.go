@@ -4,6 +4,9 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -203,5 +206,121 @@ func TestPermissionsOfPeopleFollowTheStrongestWay(t *testing.T) {
 	want := []string{"organization.member_added", "team.created", "membership.added", "team.added_to_repository", "member.added", "membership.removed", "organization.member_removed"}
 	if got := w.arrived(); fmt.Sprint(got[len(got)-len(want):]) != fmt.Sprint(want) {
 		t.Errorf("webhooks: %v", got)
+	}
+}
+
+func TestAgreementIsForOneAppOneAddressAndOneVerifier(t *testing.T) {
+	w := newWorld(t)
+	const home = "https://noxaudit.example/auth/callback"
+	must(t, w.sim.SetCallbacks(w.app.ID, home))
+	sum := sha256.Sum256([]byte("the verifier"))
+	good := url.Values{"client_id": {w.app.ClientID}, "redirect_uri": {home}, "state": {"s1"}, "code_challenge_method": {"S256"},
+		"code_challenge": {base64.RawURLEncoding.EncodeToString(sum[:])}}
+	for name, change := range map[string]url.Values{
+		"another App":       {"client_id": {"Iv1.unknown"}},
+		"a foreign address": {"redirect_uri": {"https://evil.example/"}},
+		"a plain challenge": {"code_challenge_method": {"plain"}},
+	} {
+		q := maps.Clone(good)
+		maps.Copy(q, change)
+		if to, err := w.sim.Agree("ada", q); err == nil {
+			t.Errorf("%s: sent to %s", name, to)
+		}
+	}
+	if to, err := w.sim.Agree(w.app.Bot, good); err == nil {
+		t.Errorf("a bot was sent to %s", to)
+	}
+	exchange := func(form url.Values, accept string) answer {
+		req := mustRequest(t, w.url+"/login/oauth/access_token", form.Encode())
+		req.Header.Set("Accept", accept)
+		return send(t, req)
+	}
+	agree := func() url.Values {
+		to, err := url.Parse(get(w.sim.Agree("ada", good))(t))
+		must(t, err)
+		if to.Query().Get("state") != "s1" || !strings.HasPrefix(to.String(), home+"?") {
+			t.Fatalf("sent to %s", to)
+		}
+		return url.Values{"client_id": {w.app.ClientID}, "client_secret": {w.app.ClientSecret}, "code": {to.Query().Get("code")},
+			"redirect_uri": {home}, "code_verifier": {"the verifier"}}
+	}
+	for _, missing := range []string{"code_verifier", "redirect_uri", "code"} {
+		form := agree()
+		form.Del(missing)
+		if res := exchange(form, "application/json"); res.str("error") != "bad_verification_code" {
+			t.Errorf("without %s: %s", missing, res.body)
+		}
+	}
+	res := exchange(agree(), "*/*")
+	form, err := url.ParseQuery(string(res.body))
+	if err != nil || !strings.HasPrefix(form.Get("access_token"), "ghu_") || form.Has("expires_in") {
+		t.Errorf("form answer: %s", res.body)
+	}
+}
+
+func TestAPersonsTokenListsWhatThePersonReaches(t *testing.T) {
+	w := newWorld(t)
+	get(w.sim.CreateRepo("ada", "acme/open", githubsim.RepoSpec{}))(t)
+	must(t, w.sim.CreateUser("zoe"))
+	as := func(login, path string) answer {
+		return w.do("GET", path, get(w.sim.UserToken(login, w.app.ID))(t), nil)
+	}
+	repos := fmt.Sprintf("/user/installations/%d/repositories", w.installation)
+	if n := as("eve", "/user/installations").num("total_count"); n != 0 {
+		t.Errorf("a stranger has %d installations", n)
+	}
+	if res := as("eve", repos); res.status != 404 {
+		t.Errorf("a stranger: %d %s", res.status, res.body)
+	}
+	must(t, w.sim.SetCollaborator("ada", "acme/shop", "zoe", githubsim.Admin))
+	res := as("zoe", repos)
+	if as("zoe", "/user/installations").num("total_count") != 1 || res.num("total_count") != 1 || res.at("repositories", 0, "permissions", "admin") != true {
+		t.Errorf("an outside collaborator: %s", res.body)
+	}
+	if res := as("bob", repos); res.num("total_count") != 2 || res.at("repositories", 0, "permissions", "push") != true || res.at("repositories", 0, "permissions", "admin") != false {
+		t.Errorf("a member: %s", res.body)
+	}
+	must(t, w.sim.SuspendApp("ada", w.installation, true))
+	if res := as("ada", repos); res.status != 403 {
+		t.Errorf("suspended: %d", res.status)
+	}
+	if res := as("ada", "/user/installations"); res.at("installations", 0, "suspended_at") == nil {
+		t.Errorf("suspended: %s", res.body)
+	}
+}
+
+func TestAnAppTakesBackAPersonsToken(t *testing.T) {
+	w := newWorld(t)
+	token := get(w.sim.UserToken("ada", w.app.ID))(t)
+	revoke := func(id, secret string) int {
+		req, err := http.NewRequest("DELETE", w.url+"/api/v3/applications/"+w.app.ClientID+"/token", strings.NewReader(`{"access_token":"`+token+`"}`))
+		must(t, err)
+		req.Header.Set("Content-Type", "application/json")
+		req.SetBasicAuth(id, secret)
+		return send(t, req).status
+	}
+	if got := revoke(w.app.ClientID, "wrong"); got != 404 {
+		t.Errorf("with a wrong secret: %d", got)
+	}
+	if got := revoke(w.app.ClientID, w.app.ClientSecret); got != 204 {
+		t.Errorf("revoked: %d", got)
+	}
+	if res := w.do("GET", "/user", token, nil); res.status != 401 {
+		t.Errorf("after it: %d", res.status)
+	}
+}
+
+func TestPeoplesTokensEndWhereTheAppLetsThem(t *testing.T) {
+	w := newWorld(t)
+	app := get(w.sim.CreateApp(githubsim.AppSpec{Owner: "acme", Name: "another", Key: key(), UserTokensEnd: true}))(t)
+	form := url.Values{"client_id": {app.ClientID}, "client_secret": {app.ClientSecret}, "code": {get(w.sim.Grant("ada", ""))(t)}}
+	res := send(t, mustRequest(t, w.url+"/login/oauth/access_token", form.Encode()))
+	token := res.str("access_token")
+	if res.num("expires_in") != 28800 || w.do("GET", "/user", token, nil).status != 200 {
+		t.Errorf("%s", res.body)
+	}
+	w.clock.pass(8 * time.Hour)
+	if got := w.do("GET", "/user", token, nil).status; got != 401 {
+		t.Errorf("after eight hours: %d", got)
 	}
 }

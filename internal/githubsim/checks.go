@@ -96,7 +96,9 @@ func (s *Server) Checks(repo, sha string) ([]Check, error) {
 	var all []Check
 	for _, u := range s.suitesOf(r, sha) {
 		for _, run := range u.runs {
-			all = append(all, run.view())
+			if !s.gone(run) {
+				all = append(all, run.view())
+			}
 		}
 	}
 	slices.SortFunc(all, func(a, b Check) int { return int(a.ID - b.ID) })

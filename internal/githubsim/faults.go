@@ -29,7 +29,7 @@ const (
 // Fault makes something go wrong.
 type Fault struct {
 	Kind  FaultKind
-	On    string        // a route ("POST /repos/{owner}/{repo}/check-runs"; "GET *" for all that begin so), "git", "git info/refs", "git upload-pack", "webhook" or "webhook EVENT"; "": every REST call
+	On    string        // a route ("POST /repos/{owner}/{repo}/check-runs"; "GET *" for all that begin so), "git", "git info/refs", "git upload-pack", "oauth", "webhook" or "webhook EVENT"; "": every REST call
 	Times int           // how often; 0: until Heal
 	Rate  float64       // the chance each time, from the server's seed; 0: always
 	Delay time.Duration // of Slow and Late; what SecondaryLimit asks for
@@ -86,7 +86,7 @@ func (f *Fault) fits(what string) bool {
 	switch kind, _, _ := strings.Cut(what, " "); {
 	case open:
 		return strings.HasPrefix(what, begin)
-	case kind == "git" || kind == "webhook":
+	case kind == "git" || kind == "webhook" || kind == "oauth":
 		return f.On == kind || f.On == what
 	default:
 		return f.On == "" || f.On == what

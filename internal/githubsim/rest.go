@@ -29,7 +29,8 @@ const (
 	anyone who = iota
 	theApp     // proves itself with a JWT
 	anInstallation
-	aPerson // signed in
+	aPerson     // signed in
+	byBasicAuth // an App's client id and secret, which the handler looks at
 )
 
 // access is what a route asks of its caller.
@@ -142,7 +143,7 @@ func (c *call) actor() *account {
 type endpoint struct {
 	pattern string // as in Call.Route
 	method  string
-	path    []string // segments; {name} is one of any text, {name_id} and {name_number} one of digits, {name...} all that remain
+	path    []string // segments; {name} is one of any text, {name_id} and {name_number} one of digits ({client_id} is text), {name...} all that remain
 	access  access
 	handle  func(*call) reply
 }
@@ -182,7 +183,7 @@ next:
 			}
 			value, err := url.PathUnescape(raw)
 			name = strings.TrimRight(name, ".}")
-			number := strings.HasSuffix(name, "_id") || strings.HasSuffix(name, "_number")
+			number := strings.HasSuffix(name, "_id") && name != "client_id" || strings.HasSuffix(name, "_number")
 			if err != nil || raw == "" && !open || number && strings.Trim(value, "0123456789") != "" {
 				continue next
 			}
@@ -280,8 +281,10 @@ func (s *Server) decide(c *call, plan mishap, e *endpoint) (reply, *usage) {
 	if c.r.UserAgent() == "" {
 		return fail(http.StatusForbidden, "Request forbidden by administrative rules. Please make sure your request has a User-Agent header."), nil
 	}
-	if p := s.authenticate(c.r.Header.Get("Authorization"), c); p != nil {
-		return p.reply(), nil
+	if e.access.who != byBasicAuth {
+		if p := s.authenticate(c.r.Header.Get("Authorization"), c); p != nil {
+			return p.reply(), nil
+		}
 	}
 	if plan.kind == Unauthorized {
 		return fail(http.StatusUnauthorized, "Bad credentials"), nil

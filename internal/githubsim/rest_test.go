@@ -1,6 +1,7 @@
 package githubsim_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"slices"
@@ -55,6 +56,7 @@ func TestEveryEndpointAnswersAsGitHubDescribes(t *testing.T) {
 		{"user", "GET", "/user", 200, nil},
 		{"user", "GET", "/user/orgs", 200, nil},
 		{"user", "GET", "/user/installations", 200, nil},
+		{"user", "GET", fmt.Sprintf("/user/installations/%d/repositories", w.installation), 200, nil},
 		{"user", "GET", "/user/memberships/orgs/acme", 200, nil},
 		{"", "GET", "/users/bob", 200, nil},
 		{"", "GET", "/orgs/acme/members/bob", 204, nil},
@@ -106,6 +108,10 @@ func TestEveryEndpointAnswersAsGitHubDescribes(t *testing.T) {
 		if res.status != c.status {
 			t.Errorf("%s %s: %d, want %d: %s", c.method, c.path, res.status, c.status, res.body)
 		}
+	}
+	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(w.app.ClientID+":"+w.app.ClientSecret))
+	if res := w.do("DELETE", "/applications/"+w.app.ClientID+"/token", "", map[string]string{"access_token": as["user"]}, "Authorization", basic); res.status != 204 {
+		t.Errorf("revoking a token: %d %s", res.status, res.body)
 	}
 	called := map[string]bool{}
 	for _, c := range w.sim.Calls() {

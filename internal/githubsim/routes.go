@@ -23,6 +23,8 @@ func (s *Server) routes() {
 	s.route("GET /user", person, s.getSelf)
 	s.route("GET /user/orgs", person, s.listOrgs)
 	s.route("GET /user/installations", person, s.listUserInstallations)
+	s.route("GET /user/installations/{installation_id}/repositories", person, s.listUserRepos)
+	s.route("DELETE /applications/{client_id}/token", access{who: byBasicAuth}, s.deleteAppToken)
 	s.route("GET /user/memberships/orgs/{org}", person, s.getOrgMembership)
 	s.route("GET /users/{username}", needs("read"), s.getUser)
 	s.route("GET /orgs/{org}/members/{username}", needs("read", "members"), s.getOrgMember)

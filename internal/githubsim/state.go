@@ -49,6 +49,8 @@ type (
 		Events                 []string
 		HookURL, Secret        string
 		ClientID, ClientSecret string
+		Callbacks              []string
+		UserTokensEnd          bool
 		Created                time.Time
 	}
 	savedInstallation struct {
@@ -63,6 +65,7 @@ type (
 	savedToken struct {
 		Value     string
 		User, App int64
+		Expires   time.Time
 	}
 	savedRepo struct {
 		ID, Owner, Parent                int64
@@ -191,7 +194,7 @@ func (s *Server) flatten() savedState {
 	}
 	for _, a := range byID(s.apps) {
 		v.Apps = append(v.Apps, savedApp{a.id, a.owner.id, a.bot.id, a.name, a.slug, x509.MarshalPKCS1PublicKey(a.key), a.permissions, a.events,
-			a.hookURL, a.secret, a.clientID, a.password, a.created})
+			a.hookURL, a.secret, a.clientID, a.password, a.callbacks, a.userTokensEnd, a.created})
 	}
 	for _, i := range byID(s.installations) {
 		o := savedInstallation{i.id, i.app.id, i.account.id, i.all, nil, i.permissions, i.events, i.created, i.suspended, idOf(i.suspender)}
@@ -202,7 +205,7 @@ func (s *Server) flatten() savedState {
 	}
 	for _, t := range s.tokens {
 		if t.user != nil {
-			v.Tokens = append(v.Tokens, savedToken{t.value, t.user.id, t.app.id})
+			v.Tokens = append(v.Tokens, savedToken{t.value, t.user.id, t.app.id, t.expires})
 		}
 	}
 	for _, d := range s.deliveries {
@@ -297,7 +300,8 @@ func (s *Server) unflatten(v savedState) error {
 			return fmt.Errorf("app %s: %w", o.Slug, err)
 		}
 		s.apps[o.ID] = &app{id: o.ID, owner: people[o.Owner], bot: people[o.Bot], name: o.Name, slug: o.Slug, key: key, permissions: o.Permissions, events: o.Events,
-			hookURL: o.HookURL, secret: o.Secret, clientID: o.ClientID, password: o.ClientSecret, created: o.Created}
+			hookURL: o.HookURL, secret: o.Secret, clientID: o.ClientID, password: o.ClientSecret,
+			callbacks: o.Callbacks, userTokensEnd: o.UserTokensEnd, created: o.Created}
 	}
 	for _, o := range v.Installations {
 		i := &installation{id: o.ID, app: s.apps[o.App], account: people[o.Account], all: o.All, repos: map[*repo]bool{}, permissions: o.Permissions, events: o.Events,
@@ -308,7 +312,7 @@ func (s *Server) unflatten(v savedState) error {
 		s.installations[i.id] = i
 	}
 	for _, o := range v.Tokens {
-		s.tokens[o.Value] = &token{value: o.Value, user: people[o.User], app: s.apps[o.App]}
+		s.tokens[o.Value] = &token{value: o.Value, user: people[o.User], app: s.apps[o.App], expires: o.Expires}
 	}
 	for _, o := range v.Deliveries {
 		s.deliveries = append(s.deliveries, &delivery{Delivery: o, app: s.apps[o.App]})

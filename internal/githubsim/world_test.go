@@ -342,6 +342,7 @@ func mustRequest(t testing.TB, url, form string) *http.Request {
 	req, err := http.NewRequest("POST", url, strings.NewReader(form))
 	must(t, err)
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Accept", "application/json")
 	return req
 }
 

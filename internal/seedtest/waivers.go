@@ -48,7 +48,7 @@ func (r *Repo) Waive(f finding.Finding, a Ask) waiver.Waiver {
 	terms.Approvals = max(1, a.Approvals)
 	facts := w.facts(a.By, a.Pull, 1)
 	doc, err := waiver.NewDocument(waiver.Asking{
-		Command: waiver.Command{Verb: waiver.VerbWaive, Reason: a.Reason, Kind: a.Kind, Days: a.Days}, Account: w.Account,
+		Command: waiver.Command{Verb: waiver.VerbWaive, Target: waiver.Target{Kind: waiver.FindingTarget, ID: f.ID}, Reason: a.Reason, Kind: a.Kind, Days: a.Days}, Account: w.Account,
 		Repo:    name.Repo{Account: w.Account, ID: r.ID, FullName: w.Login + "/" + r.Name},
 		Finding: waiver.Finding{ID: f.ID, Fingerprint: f.Fingerprint, Content: f.Content, Type: f.Type, Severity: f.Severity.String(), Path: f.Path},
 		Place:   facts.Place, Terms: terms,

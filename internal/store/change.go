@@ -59,6 +59,8 @@ type Change struct {
 	// What people said.
 	Waivers []Waiver // to create or change, each from the version that it was computed from
 	Command *Command // a comment or review that commanded something, once
+
+	Sessions *SessionChange // people's sign-ins; only of the tenant name.Deployment
 }
 
 // Account is the tenant, as people call it.
@@ -191,6 +193,9 @@ func (c Change) check(account name.Account) error {
 		ids[e.ID] = true
 	}
 	if err := c.checkGitHub(key); err != nil {
+		return err
+	}
+	if err := c.checkSessions(account, key); err != nil {
 		return err
 	}
 	if a := c.Account; a != nil {

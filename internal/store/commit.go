@@ -25,8 +25,8 @@ import (
 //
 // It returns ErrNoEntry, ErrInvalid or *TooLargeError for a change that never can be committed, ErrStale when
 // the line has moved on, ErrDuplicateDelivery and ErrAlreadyDone when a delivery was received or processed
-// before, ErrNotFound when a repository, a document of a verdict, a delivery, a wanted head, or an open finding
-// that is to be resolved is not there, and ErrUnavailable when the database could not do it now.
+// before, ErrNotFound when a repository, a document of a verdict, a delivery, a wanted head, a session, or an open
+// finding that is to be resolved is not there, and ErrUnavailable when the database could not do it now.
 func (t *Tenant) Commit(ctx context.Context, c Change) error {
 	if t.account.IsZero() {
 		return ErrNoAccount
@@ -39,7 +39,8 @@ func (t *Tenant) Commit(ctx context.Context, c Change) error {
 		return fmt.Errorf("change: %w", err)
 	}
 	err = t.write(ctx, "change", func(w *writer) error { return w.apply(ctx, p) })
-	if errors.Is(err, ErrStale) || errors.Is(err, database.ErrUnique) || errors.Is(err, ErrDuplicateDelivery) || errors.Is(err, ErrAlreadyDone) {
+	gone := c.Sessions != nil && errors.Is(err, ErrNotFound) // ended: by this change, or by another
+	if gone || errors.Is(err, ErrStale) || errors.Is(err, database.ErrUnique) || errors.Is(err, ErrDuplicateDelivery) || errors.Is(err, ErrAlreadyDone) {
 		return t.settle(ctx, c, err)
 	}
 	return err
@@ -171,7 +172,7 @@ func (w *writer) apply(ctx context.Context, p prepared) error {
 	steps := []func(context.Context, prepared) error{
 		w.applyDelivery, w.applyAccount, w.applyInstallation, w.applyRepositories, w.applyNames, w.applyPulls, w.applyMergeGroup,
 		w.applyCommand, w.applyWaivers, w.applyHeads, w.applyLine, w.applyFindings, w.applyDocuments, w.applyAudit,
-		w.applyVerdict, w.applyEntries,
+		w.applyVerdict, w.applySessions, w.applyEntries,
 	}
 	for _, step := range steps {
 		if err := step(ctx, p); err != nil {

@@ -33,7 +33,7 @@ func (p *prepared) prepareGitHub() error {
 		})
 	}
 	for _, w := range p.Want {
-		p.heads = append(p.heads, headStep{repository: w.Repository, sha: w.SHA, rejudge: w.Rejudge})
+		p.heads = append(p.heads, headStep{repository: w.Repository, sha: w.SHA, rejudge: w.Rejudge, anew: w.Anew})
 	}
 	if h := p.HeadCheck; h != nil {
 		p.heads = append(p.heads, headStep{repository: h.Repository, sha: h.SHA, check: h})
@@ -63,6 +63,7 @@ type headStep struct {
 	repository string
 	sha        name.Commit
 	rejudge    bool
+	anew       bool
 	check      *HeadCheck
 }
 
@@ -155,7 +156,8 @@ func (w *writer) applyMergeGroup(ctx context.Context, p prepared) error {
 	_, err := w.exec(ctx, "merge group", `INSERT INTO merge_group (account, repository, head, head_ref, base, base_ref, active)
 		VALUES ($1, $2, $3, $4, $5, $6, $7)
 		ON CONFLICT (account, repository, head) DO UPDATE SET
-			head_ref = excluded.head_ref, base = excluded.base, base_ref = excluded.base_ref, active = excluded.active`,
+			head_ref = excluded.head_ref, base = excluded.base, base_ref = excluded.base_ref, active = excluded.active
+		WHERE excluded.base <> excluded.head OR merge_group.base = merge_group.head`,
 		g.Repository, g.Head.String(), clipped(g.HeadRef), g.Base.String(), g.BaseRef, g.Active)
 	return err
 }
@@ -166,8 +168,11 @@ func (w *writer) applyHeads(ctx context.Context, p prepared) error {
 		if h.check == nil {
 			_, err := w.exec(ctx, noun, `INSERT INTO head (account, repository, sha, wanted, audit_wanted, changed_at) VALUES ($1, $2, $3, 1, 1, $4)
 				ON CONFLICT (account, repository, sha) DO UPDATE SET wanted = head.wanted + 1, changed_at = excluded.changed_at,
-					audit_wanted = CASE WHEN $5 THEN head.audit_wanted ELSE head.wanted + 1 END`,
-				h.repository, h.sha.String(), p.Time.UnixMicro(), h.rejudge)
+					audit_wanted = CASE WHEN $5 THEN head.audit_wanted ELSE head.wanted + 1 END,
+					check_id = CASE WHEN $6 THEN 0 ELSE head.check_id END,
+					check_tried = CASE WHEN $6 THEN FALSE ELSE head.check_tried END,
+					check_state = CASE WHEN $6 THEN '' ELSE head.check_state END`,
+				h.repository, h.sha.String(), p.Time.UnixMicro(), h.rejudge, h.anew)
 			if err != nil {
 				return err
 			}

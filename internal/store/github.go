@@ -104,7 +104,8 @@ type Pull struct {
 // FirstHead is Pull.Follows of a pull request that was just opened: nothing can be older.
 const FirstHead = "none"
 
-// MergeGroup is a group of the merge queue. The last description stands.
+// MergeGroup is a group of the merge queue, or the tip of a branch. The last description stands, but one whose base is
+// its own head (nobody knows what it came from) does not replace one that knows better.
 type MergeGroup struct {
 	Repository string
 	Head       name.Commit
@@ -119,6 +120,7 @@ type Want struct {
 	Repository string
 	SHA        name.Commit
 	Rejudge    bool // what was found is to be judged again; the code need not be looked at
+	Anew       bool // the check run that is known no longer counts: another shall take its place
 }
 
 // The states of a check run; "" before the first attempt.

@@ -447,6 +447,42 @@ func TestHostileTextsOfAPullRequestAreKeptHarmless(t *testing.T) {
 	})
 }
 
+func TestAHeadThatIsWantedAnewHasNoRun(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store, tenant *store.Tenant) {
+		wanted := func(anew bool) store.Head {
+			t.Helper()
+			mustCommit(t, tenant, with(t, tenant, func(c *store.Change) {
+				c.Repositories, c.Want = known(), []store.Want{{Repository: repo, SHA: commit(1), Anew: anew}}
+			}))
+			h, err := tenant.Head(t.Context(), repo, commit(1))
+			must(t, err)
+			return h
+		}
+		wanted(true)
+		mustCommit(t, tenant, with(t, tenant, func(c *store.Change) {
+			c.HeadCheck = &store.HeadCheck{Repository: repo, SHA: commit(1), CheckID: 9, Tried: true, State: store.CheckCompleted, Done: 1}
+		}))
+		if h := wanted(false); h.CheckID != 9 || !h.Tried || h.State != store.CheckCompleted || h.Wanted != 2 {
+			t.Errorf("%+v", h)
+		}
+		if h := wanted(true); h.CheckID != 0 || h.Tried || h.State != "" || h.Wanted != 3 || h.Done != 1 {
+			t.Errorf("%+v", h)
+		}
+	})
+}
+
+func TestABaseThatNobodyKnowsReplacesNoneThatIsKnown(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store, tenant *store.Tenant) {
+		for i, base := range []name.Commit{commit(1), commit(2), commit(1), commit(3)} {
+			g := store.MergeGroup{Repository: repo, Head: commit(1), HeadRef: "refs/heads/main", Base: base, BaseRef: "refs/heads/main", Active: true}
+			mustCommit(t, tenant, with(t, tenant, func(c *store.Change) { c.Repositories, c.MergeGroup = known(), &g }))
+			got, err := tenant.MergeGroups(t.Context(), repo, commit(1))
+			must(t, err)
+			wantEqual(t, got[0].Base, []name.Commit{commit(1), commit(2), commit(2), commit(3)}[i])
+		}
+	})
+}
+
 func TestAMergeGroupIsActiveUntilItIsDestroyed(t *testing.T) {
 	each(t, func(t *testing.T, s *store.Store, tenant *store.Tenant) {
 		g := store.MergeGroup{Repository: repo, Head: commit(1), HeadRef: "refs/heads/gh-readonly-queue/main/pr-7-x", Base: commit(2), BaseRef: "refs/heads/main", Active: true}

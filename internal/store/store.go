@@ -13,8 +13,8 @@
 // Some things are kept without an entry, because they say nothing about the customer's code or about a
 // decision: the account's content key, made at first use; the cache, which may be lost at any time; the marks
 // on outbox rows that the ledger has taken over; how often a delivery was tried, and whether an answer
-// was posted; and the dropping of payloads
-// whose time of retention is over.
+// was posted; the dropping of payloads whose time of retention is over; when a session was used or checked last;
+// and the removal of sessions that are over.
 //
 // # Tenants
 //

@@ -351,6 +351,8 @@ func TestNoStateIsWrittenWithoutAnEntry(t *testing.T) {
 
 		"Waivers": []store.Waiver{wvr("W-1")},
 		"Command": &store.Command{Repository: "1", Surface: store.SurfaceComment, ID: 1, State: store.CommandDone},
+
+		"Sessions": &store.SessionChange{End: []string{"1"}},
 	}
 	stateless := map[string]bool{"Time": true, "Entries": true, "Expect": true}
 	each(t, func(t *testing.T, s *store.Store, tenant *store.Tenant) {
@@ -766,7 +768,7 @@ func TestTheSourceOfALineIsOneThatTheLedgerTakes(t *testing.T) {
 
 // tables are all of the schema.
 var tables = []string{"account", "repository", "line", "finding", "document", "verdict", "audit", "cache", "stream", "outbox",
-	"delivery", "installation", "pull", "merge_group", "head", "waiver", "command", "open_count", "type_count", "day_count", "known_name"}
+	"delivery", "installation", "pull", "merge_group", "head", "waiver", "command", "session", "open_count", "type_count", "day_count", "known_name"}
 
 // dump is the whole content of the database.
 func dump(t testing.TB, s *store.Store) map[string][]string {

@@ -102,7 +102,7 @@ func TestAnotherAccountsRowsCannotBeReachedByTheirIDs(t *testing.T) {
 
 // state are the tables that only a Change may write.
 var state = []string{"repository", "line", "finding", "document", "verdict", "audit", "stream",
-	"delivery", "installation", "pull", "merge_group", "head", "waiver", "command", "open_count", "type_count", "day_count", "known_name"}
+	"delivery", "installation", "pull", "merge_group", "head", "waiver", "command", "session", "open_count", "type_count", "day_count", "known_name"}
 
 // overAll are the queries over all tenants: they read an account and an id of the work that waits.
 var overAll = []string{
@@ -120,6 +120,9 @@ var entryless = []string{
 	"UPDATE delivery SET attempts = attempts + 1 WHERE account = $1 AND guid = $2 AND state = 'received' RETURNING attempts",
 	"UPDATE command SET tries = tries + 1, answered = CASE WHEN $5 THEN TRUE ELSE answered END WHERE account = $1 AND repository = $2 AND surface = $3 AND id = $4",
 	"UPDATE delivery SET body = NULL WHERE account = $1 AND state <> 'received' AND guid IN (VALUES %s)",
+	"UPDATE session SET seen_at = $3, until_at = CASE WHEN CAST($4 AS BIGINT) > ends_at THEN ends_at ELSE $4 END WHERE account = $1 AND id = $2 AND seen_at < $3 AND until_at < $4 AND until_at > $3",
+	"UPDATE session SET checked_at = $3 WHERE account = $1 AND id = $2 AND checked_at < $3",
+	"DELETE FROM session WHERE account = $1 AND until_at <= $2 AND id IN (VALUES %s)",
 }
 
 // Reads the package's own source. Every statement must carry the account as $1, must run through the functions of

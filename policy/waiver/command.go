@@ -225,6 +225,41 @@ func isHex(s string, least, most int) bool {
 	return len(s) >= least && len(s) <= most && strings.Trim(s, "0123456789abcdef") == ""
 }
 
+// Find returns the place of the one finding or waiver that t names, among the fingerprints (64 hexadecimal digits)
+// or digests ("sha256:…") of all that it could be. Where there is none, or more than one, the *Refusal names up to
+// ten that are valid. It says nothing about t.Digest: Apply holds that against the waiver.
+func Find(t Target, among []string) (int, error) {
+	found, at := map[string]bool{}, -1
+	var near, all []string
+	for i, key := range among {
+		code := encoded("sha256:" + strings.TrimPrefix(key, "sha256:"))
+		if code == "" {
+			continue
+		}
+		kind, rest, _ := strings.Cut(t.ID, "-")
+		if len(all) < 10 {
+			all = append(all, kind+"-"+code[:8])
+		}
+		if t.ID == "" || !strings.HasPrefix(code, rest) || found[code] {
+			continue
+		}
+		found[code] = true
+		at = i
+		if len(near) < 10 {
+			near = append(near, kind+"-"+code[:10])
+		}
+	}
+	switch {
+	case len(found) == 1:
+		return at, nil
+	case len(found) > 1:
+		return -1, refuse(Ambiguous, "%s matches %d %ss: %s. Write more of the id.", t.ID, len(found), t.Kind, list(near))
+	case len(all) == 0:
+		return -1, refuse(NotFound, "%s matches no %s; there is none here.", t.ID, t.Kind)
+	}
+	return -1, refuse(NotFound, "%s matches no %s here. Valid are %s.", t.ID, t.Kind, list(slices.Compact(all)))
+}
+
 // looksLikeTarget tells a mistyped target from a mistyped argument.
 func looksLikeTarget(s string) bool {
 	up := strings.ToUpper(s)
@@ -560,7 +595,7 @@ func (c Command) String() string {
 	}
 	add("kind", string(c.Kind))
 	add("until", c.Until)
-	if c.Days > 0 {
+	if c.Days != 0 {
 		add("for", fmt.Sprintf("%dd", c.Days))
 	}
 	add("scope", string(c.Scope))
@@ -573,6 +608,10 @@ func (c Command) String() string {
 	add("reason", c.Reason)
 	return b.String()
 }
+
+// Check reads c back from its line. A command made from a form or from flags passes through here, so that one set of
+// rules holds for every surface; the result is in the form that Parse gives. Every error is a *Refusal.
+func (c Command) Check() (Command, error) { return Parse(c.String()) }
 
 // Supported is nil, or the *Refusal of a command that the grammar has and this version does not act on. Who can
 // tell which finding "here" means puts it in the target's place before asking.

@@ -162,15 +162,20 @@ func (m *markdown) step(line string) {
 			if w, _, _, ok := marker(rest); ok {
 				m.width = max(m.width, indent+w)
 			}
+			m.unsure = true
 			m.inside(rest)
+			open := m.details
+			m.line(rest)
+			m.details = max(open, m.details) // what it closes may not be what is open
 			return
 		case !wasBlank && !interrupts(rest):
 			m.unsure = true // it may continue a paragraph of the item
-			m.inside(rest)
+			m.plain = false
+			m.line(rest)
 			return
 		}
 		m.list, m.unsure, m.width = false, false, 0
-		if !wasBlank {
+		if !wasBlank && !m.html {
 			m.fresh()
 			m.blank = false
 		}
@@ -216,6 +221,9 @@ func (m *markdown) step(line string) {
 			m.inside(content)
 			return
 		}
+		if strings.HasPrefix(rest, "[^") { // a footnote holds blocks as a list item does
+			m.list, m.width, m.unsure = true, 4, true
+		}
 		m.line(rest)
 	}
 }
@@ -241,6 +249,9 @@ func (m *markdown) line(rest string) {
 // that begins a block: that reaches the page as it is and may swallow what follows.
 func (m *markdown) inside(rest string) {
 	m.plain = false
+	if m.html {
+		m.tags(rest, true) // it may be a line of that block
+	}
 	rest = contentOf(rest)
 	if len(rest) < 2 || rest[0] != '<' || m.lost {
 		return

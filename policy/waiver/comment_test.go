@@ -1,6 +1,7 @@
 package waiver
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,7 +10,9 @@ import (
 	"github.com/yuin/goldmark"
 	"github.com/yuin/goldmark/ast"
 	"github.com/yuin/goldmark/extension"
+	rendererhtml "github.com/yuin/goldmark/renderer/html"
 	"github.com/yuin/goldmark/text"
+	"golang.org/x/net/html"
 	"pgregory.net/rapid"
 )
 
@@ -93,6 +96,11 @@ func TestAbuse07AHiddenOrQuotedCommandDoesNotAct(t *testing.T) {
 		{"a comment after a comment", "<!-- a --> <!-- b\n\n" + approveIt, "3:misplaced"},
 		{"a link's title", "[a]: b \"\n" + approveIt + "\n\"", "2:misplaced"},
 		{"a code span over lines", "`\n" + approveIt + "\n`", "2:misplaced"},
+		{"HTML that may be in a list", "  - b\n  </details>\n~~~\n\n~~~\n" + approveIt, "6:misplaced"},
+		{"what seems a list in HTML", "  </details>\n- <details>\n\n" + approveIt, "4:misplaced"},
+		{"a footnote", "[^1]: x\n\n    z\n" + approveIt, "4:misplaced"},
+		{"HTML under a list", "1. ```\n<p>\n```\n```\n" + approveIt, "5:misplaced"},
+		{"a fence below a list", "1. ```\n > q\n   ~~~\n~~~\n~~~\n\n" + approveIt, "7:misplaced"},
 		{"a formula", "$$\n" + approveIt + "\n$$", "2:misplaced"},
 		{"an attribute", "<img alt=\"\n\n" + approveIt, "3:misplaced"},
 		{"a tag that shows code", "<pre>\n\n" + approveIt, "3:misplaced"},
@@ -141,11 +149,62 @@ func TestTenThousandCommandsGetOneRefusal(t *testing.T) {
 	}
 }
 
+// pathological comments make a careless reader look at the same text again and again.
+func pathological(size int) map[string]string {
+	fill := func(s string) string { return strings.Repeat(s, size/len(s)) }
+	return map[string]string{
+		"tags":               fill("<x></x>") + "\n",
+		"open tags":          fill("<x "),
+		"backticks":          fill("`a``b```c"),
+		"comments":           fill("<!-- --> <!--"),
+		"comment lines":      fill("<!-- -->\n"),
+		"nested quotations":  fill("> ") + "\n" + approveIt,
+		"nested lists":       fill("- "),
+		"lines of lists":     fill("- - - a\n\n"),
+		"blank lines":        "- a" + fill("\n"),
+		"fences":             fill("```\n~~~\n"),
+		"a long fence":       fill("`"),
+		"quotes in a value":  "/noxaudit list " + fill(`a="" `),
+		"paths":              fill("/noxaudit/x\n"),
+		"commands in code":   "```\n" + fill("/noxaudit list\n"),
+		"carriage returns":   fill("\r"),
+		"a long mark":        fill("1"),
+		"backslashes":        fill("\\`<"),
+		"commands in a list": fill("- a\n/noxaudit list\n"),
+		"details":            fill("<details>\n\n"),
+	}
+}
+
+func TestPathologicalCommentsAreReadInOnePass(t *testing.T) {
+	for what, body := range pathological(MaxComment - 100) {
+		p := ParseComment(body)
+		for _, l := range p.Lines {
+			if l.Refusal == nil {
+				t.Errorf("%s: line %d acts: %s", what, l.Number, l.Command)
+			}
+		}
+	}
+}
+
+// BenchmarkParseComment shows by its bytes per second that a comment four times as long takes four times as long.
+func BenchmarkParseComment(b *testing.B) {
+	for _, size := range []int{16 << 10, 64 << 10, MaxComment - 100} {
+		for what, body := range pathological(size) {
+			b.Run(fmt.Sprintf("%s/%dKiB", what, size>>10), func(b *testing.B) {
+				b.SetBytes(int64(len(body)))
+				for b.Loop() {
+					ParseComment(body)
+				}
+			})
+		}
+	}
+}
+
 // seen lists the line numbers that an independent reader of Markdown shows as plain text of a paragraph at the
-// top level of the comment.
+// top level of the comment. It knows no tables: a line may be the head of one and is as visible there.
 func seen(body string) []int {
 	src := []byte(body)
-	doc := goldmark.New(goldmark.WithExtensions(extension.GFM, extension.Footnote)).Parser().Parse(text.NewReader(src))
+	doc := goldmark.New(goldmark.WithExtensions(extension.Strikethrough, extension.TaskList, extension.Linkify, extension.Footnote)).Parser().Parse(text.NewReader(src))
 	number := func(at int) int { return 1 + strings.Count(body[:at], "\n") }
 	var lines []int
 	for n := doc.FirstChild(); n != nil; n = n.NextSibling() {
@@ -196,6 +255,64 @@ func checkAgainstGoldmark(t interface{ Errorf(string, ...any) }, body string) {
 			t.Errorf("line %d of %q acts, but is no plain text to another reader", l.Number, body)
 		}
 	}
+}
+
+// hiding are the elements in which a reader sees no command: nothing, code, or somebody else's words.
+var hiding = strings.Fields("details pre code samp kbd tt blockquote q li script style title textarea xmp iframe noembed noframes noscript plaintext select template svg math head")
+
+// TestWhatActsIsSeenOnThePage asks a Markdown renderer and an HTML parser, as a browser has one, whether every line
+// that acts is on the page, in the open. Raw HTML passes the renderer untouched: GitHub's sanitiser would only
+// remove from it.
+func TestWhatActsIsSeenOnThePage(t *testing.T) {
+	md := goldmark.New(
+		goldmark.WithExtensions(extension.GFM, extension.Footnote),
+		goldmark.WithRendererOptions(rendererhtml.WithUnsafe()))
+	pieces := slices.Concat(fragments, []string{
+		"<details>", "<details open>", "</details>", "<details", ">", "x <details>", "`<details>`", "`</details>`", "- <details>", "> <details>",
+		"  </details>", " <details>", "  <details>", "<summary>x</summary>", "<code>", "</code>", "<a title='", "'>", "<b", "<i title=\"`\">", "`<i",
+		"\\<details>", "# <details>", "# x <!--", "--!>", "<DETAILS>", "<blockquote>", "<String>", "<textarea>", "<p><details>", "</p></details>",
+		"<img src=x> <details>", "<b>`<details>`</b>", "<b>\\<details>",
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		lines := slices.Clone(rapid.SliceOfN(rapid.SampledFrom(pieces), 1, 12).Draw(t, "lines"))
+		for i, l := range lines {
+			if l == "/noxaudit list" { // each its own, to be found again
+				lines[i] = fmt.Sprintf("/noxaudit explain NX-0000%02d", i)
+			}
+		}
+		body := strings.Join(lines, "\n")
+		p := ParseComment(body)
+		if len(p.Lines) == 0 {
+			return
+		}
+		var page bytes.Buffer
+		if err := md.Convert([]byte(body), &page); err != nil {
+			t.Fatal(err)
+		}
+		doc, err := html.Parse(strings.NewReader("<!DOCTYPE html><body><div>" + page.String() + "</div>"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var open strings.Builder
+		var walk func(*html.Node)
+		walk = func(n *html.Node) {
+			if n.Type == html.ElementNode && slices.Contains(hiding, n.Data) {
+				return
+			}
+			if n.Type == html.TextNode {
+				open.WriteString(n.Data)
+			}
+			for c := n.FirstChild; c != nil; c = c.NextSibling {
+				walk(c)
+			}
+		}
+		walk(doc)
+		for _, l := range p.Lines {
+			if l.Refusal == nil && !strings.Contains(open.String(), l.Command.String()) {
+				t.Fatalf("line %d of %q acts, but is not seen in\n%s", l.Number, body, page.String())
+			}
+		}
+	})
 }
 
 func FuzzParseComment(f *testing.F) {

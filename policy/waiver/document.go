@@ -79,7 +79,7 @@ type Place struct {
 // Asking is everything that a document is made of. The requester, the time and the pull request's head are those
 // of the facts.
 type Asking struct {
-	Command Command // of verb VerbWaive
+	Command Command // of verb VerbWaive; its target names Finding
 	Account name.Account
 	Repo    name.Repo
 	Finding Finding
@@ -97,17 +97,24 @@ func NewDocument(a Asking, facts Facts) (Document, error) {
 	if err := a.Command.Supported(); err != nil {
 		return Document{}, err
 	}
-	kind := a.Command.Kind
+	c, err := a.Command.Check()
+	if err != nil {
+		return Document{}, err
+	}
+	if t := c.Target; t.Kind != FindingTarget || !strings.HasPrefix("NX-"+encoded("sha256:"+a.Finding.Fingerprint), t.ID) {
+		return Document{}, refuse(NotFound, "%s names no finding here; the nearest is %s.", t, quote(a.Finding.ID))
+	}
+	kind := c.Kind
 	if kind == "" {
 		kind = a.Terms.Kind
 	}
-	end, err := a.Terms.End(kind, a.Command.Until, a.Command.Days, facts.Time)
+	end, err := a.Terms.End(kind, c.Until, c.Days, facts.Time)
 	if err != nil {
 		return Document{}, err
 	}
 	d := Document{
 		Schema: SchemaName, Account: a.Account.String(), Repository: verdict.Repository{ID: a.Repo.ID, FullName: a.Repo.FullName},
-		Finding: a.Finding, Kind: kind, Reason: a.Command.Reason, Ticket: a.Command.Ticket, Control: a.Command.Control,
+		Finding: a.Finding, Kind: kind, Reason: c.Reason, Ticket: c.Ticket, Control: c.Control,
 		Scope: ScopeFinding, Until: end.Format(time.RFC3339), Requested: verdict.FormatTime(facts.Time),
 		Requester: facts.Actor.Person, Asked: a.Place, Renews: a.Renews, Terms: a.Terms,
 	}

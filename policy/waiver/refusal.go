@@ -23,13 +23,13 @@ type Code string
 
 // Refusals of what was written.
 const (
-	TooLarge      Code = "too-large"            // the comment, a line or a value is longer than its limit
-	TooMany       Code = "too-many-commands"    // more than MaxCommands command lines
-	Misplaced     Code = "misplaced"            // where a reader might not see it as a command
-	Spelling      Code = "spelling"             // "/Noxaudit", or a hidden character after it
-	UnknownVerb   Code = "unknown-verb"         //
-	UnknownKey    Code = "unknown-key"          // also one that the verb does not take
-	DuplicateKey  Code = "duplicate-key"        //
+	TooLarge      Code = "too-large"         // the comment, a line or a value is longer than its limit
+	TooMany       Code = "too-many-commands" // more than MaxCommands command lines
+	Misplaced     Code = "misplaced"         // where a reader might not see it as a command
+	Spelling      Code = "spelling"          // "/Noxaudit", or a hidden character after it
+	UnknownVerb   Code = "unknown-verb"
+	UnknownKey    Code = "unknown-key" // also one that the verb does not take
+	DuplicateKey  Code = "duplicate-key"
 	Quotes        Code = "quotes"               // unbalanced, typographic or single
 	Characters    Code = "characters"           // non-ASCII where ASCII is due, hidden or control characters
 	BadTarget     Code = "bad-target"           // missing, malformed, more than one, or of a kind the verb does not take
@@ -46,19 +46,19 @@ const (
 
 // Refusals of who did it, and when.
 const (
-	Robot         Code = "robot"              // a bot, or through an App
-	NobodyKnown   Code = "unknown-actor"      //
+	Robot         Code = "robot" // a bot, or through an App
+	NobodyKnown   Code = "unknown-actor"
 	Unknown       Code = "permission-unknown" // GitHub did not say: nobody is let through on a guess
-	NoPermission  Code = "no-permission"      //
-	OwnRequest    Code = "own-request"        // requester and approver are one person
-	OwnWork       Code = "own-work"           // author, committer, co-author or last pusher
-	Unattributed  Code = "unattributed"       // it is not known whose work it is
-	PullClosed    Code = "pull-closed"        //
-	PullElsewhere Code = "pull-elsewhere"     // facts of another pull request, or of none
-	OtherDigest   Code = "other-digest"       // @digest names another content
-	OtherHead     Code = "other-head"         // sha= is not the head now
-	Ended         Code = "ended"              // terminal states never reopen
-	NotDue        Code = "not-due"            // too early to lapse or expire
+	NoPermission  Code = "no-permission"
+	OwnRequest    Code = "own-request"  // requester and approver are one person
+	OwnWork       Code = "own-work"     // author, committer, co-author or last pusher
+	Unattributed  Code = "unattributed" // it is not known whose work it is
+	PullClosed    Code = "pull-closed"
+	PullElsewhere Code = "pull-elsewhere" // facts of another pull request, or of none
+	OtherDigest   Code = "other-digest"   // @digest names another content
+	OtherHead     Code = "other-head"     // sha= is not the head now
+	Ended         Code = "ended"          // terminal states never reopen
+	NotDue        Code = "not-due"        // too early to lapse or expire
 )
 
 func refuse(code Code, format string, a ...any) *Refusal {

@@ -109,11 +109,11 @@ type End struct {
 
 // Facts are what the caller found out about an act at the moment it was done.
 type Facts struct {
-	Time       time.Time // the server's, never a commit's
+	Time       time.Time // the server's or GitHub's, never a commit's; the same when an event is delivered again
 	Actor      Actor
 	Permission Permission // of the actor on the repository, asked of GitHub now; empty: no answer
 	Pull       *Pull      // the pull request in which the waiver was asked; nil: it was asked in none
-	Place      Place      // where the actor acts; its Head is filled in
+	Place      Place      // where the actor acts; an approval fills in pull request and head
 }
 
 // Actor is who acts.
@@ -307,6 +307,12 @@ func (w *Waiver) approve(a Approve, facts Facts) (changed bool, err error) {
 		case !isHex(a.SHA, 7, 64) || !strings.HasPrefix(facts.Pull.Head.String(), a.SHA):
 			return false, refuse(OtherHead, "sha=%s is not the head of pull request #%d, which is %s now. Look at what was pushed since, then approve with sha=%s or without sha=.", quote(a.SHA), facts.Pull.Number, facts.Pull.Head.Short(), facts.Pull.Head.Short())
 		}
+	}
+	if bad, is := hiddenIn(a.Note); is {
+		return false, refuse(Characters, "The note holds %s, which readers cannot see.", bad)
+	}
+	if len([]rune(a.Note)) > MaxNote {
+		return false, refuse(TooLarge, "The note has more than %d characters.", MaxNote)
 	}
 	switch {
 	case w.past(facts.Time):

@@ -18,7 +18,7 @@ func TestEveryLinkOfEveryPageLeadsToAPage(t *testing.T) {
 	for len(queue) > 0 && len(seen) < 1500 {
 		path := queue[0]
 		queue = queue[1:]
-		if seen[path] {
+		if seen[path] || strings.HasPrefix(path, "/auth/") {
 			continue
 		}
 		seen[path] = true

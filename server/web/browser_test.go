@@ -243,7 +243,7 @@ func TestEveryPageIsAccessibleAndFitsInEveryForm(t *testing.T) {
 	for name, path := range all {
 		check(name, path)
 	}
-	s.viewer = nil
+	s.person = nil
 	check("sign in", "/orgs/northgate")
 }
 

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/noxaudit/noxaudit/internal/access"
 	"github.com/noxaudit/noxaudit/internal/finding"
 	"github.com/noxaudit/noxaudit/internal/name"
 	"github.com/noxaudit/noxaudit/internal/store"
@@ -38,8 +39,11 @@ type accountRow struct{ Name, Address string }
 
 func (h *Web) accounts(w http.ResponseWriter, q *request) error {
 	v := accountsView{frame: h.frame(q.Request, nil, "Organisations")}
-	for _, id := range q.viewer.Accounts() {
-		a, err := h.o.Figures.Account(q.Context(), id)
+	for _, g := range q.person.Grants {
+		if !access.Can(q.person, access.SeeAccount, access.On{Account: g.Account}) {
+			continue
+		}
+		a, err := h.o.Figures.Account(q.Context(), g.Account)
 		if err != nil {
 			return err
 		}
@@ -266,7 +270,7 @@ func (h *Web) repositories(w http.ResponseWriter, q *request) error {
 		return err
 	}
 	if !q.all {
-		all = slices.DeleteFunc(all, func(r figures.Repo) bool { return !q.viewer.Sees(q.account.ID, r.ID) })
+		all = slices.DeleteFunc(all, func(r figures.Repo) bool { return !q.sees(r.ID) })
 		if len(all) == 0 {
 			return errRefused
 		}
@@ -729,7 +733,7 @@ func (h *Web) find(w http.ResponseWriter, q *request) error {
 			return err
 		}
 		for _, r := range repos {
-			if q.all || q.viewer.Sees(q.account.ID, r.ID) {
+			if q.all || q.sees(r.ID) {
 				v.Links = append(v.Links, link{upper + " in " + r.ShortName(), repoPath(q.account, r) + "/findings/" + url.PathEscape(upper)})
 			}
 		}
@@ -745,7 +749,7 @@ func (h *Web) find(w http.ResponseWriter, q *request) error {
 			return err
 		}
 		for _, r := range all {
-			if strings.Contains(strings.ToLower(r.ShortName()), strings.ToLower(typed)) && (q.all || q.viewer.Sees(q.account.ID, r.ID)) && len(v.Links) < pageSize {
+			if strings.Contains(strings.ToLower(r.ShortName()), strings.ToLower(typed)) && (q.all || q.sees(r.ID)) && len(v.Links) < pageSize {
 				v.Links = append(v.Links, link{r.ShortName(), repoPath(q.account, r.Repository)})
 			}
 		}

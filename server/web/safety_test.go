@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/noxaudit/noxaudit/internal/access"
 	"github.com/noxaudit/noxaudit/internal/dbtest"
 	"github.com/noxaudit/noxaudit/internal/gittest"
 	"github.com/noxaudit/noxaudit/internal/name"
@@ -181,7 +182,7 @@ func TestNobodyLearnsWhatIsThere(t *testing.T) {
 	}
 
 	t.Run("signed in elsewhere", func(t *testing.T) {
-		s.viewer = viewer{"mallory", []name.Account{other.Account}, map[string]bool{other.Account.String(): true}}
+		s.person = owner(other.Account)
 		for _, path := range known {
 			sameAs(path, "/orgs/no-such-org")
 		}
@@ -198,10 +199,10 @@ func TestNobodyLearnsWhatIsThere(t *testing.T) {
 		}
 	})
 	t.Run("nobody", func(t *testing.T) {
-		s.viewer = nil
+		s.person = nil
 		for _, path := range known {
 			w := s.do("GET", path)
-			if w.Code != http.StatusUnauthorized || !strings.Contains(w.Body.String(), `href="/auth/github?next=%2Forgs%2Fnorthgate`) || strings.Contains(w.Body.String(), "payments-api<") {
+			if w.Code != http.StatusUnauthorized || !strings.Contains(w.Body.String(), `href="/auth/login?next=%2Forgs%2Fnorthgate`) || strings.Contains(w.Body.String(), "payments-api<") {
 				t.Errorf("%s: %d", path, w.Code)
 			}
 		}
@@ -210,7 +211,7 @@ func TestNobodyLearnsWhatIsThere(t *testing.T) {
 		}
 	})
 	t.Run("one repository", func(t *testing.T) {
-		s.viewer = viewer{"admin", []name.Account{s.Account}, map[string]bool{"8841/90001": true}}
+		s.person = &access.Person{ID: 2, Login: "admin", Grants: []access.Grant{{Account: s.Account, Role: access.RepositoryAdmin, Repositories: []string{"90001"}}}}
 		for path, want := range map[string]int{
 			"/orgs/northgate/repositories/payments-api": 200, "/orgs/northgate/repositories/payments-api/pulls/1482": 200, "/orgs/northgate/repositories": 200,
 			"/orgs/northgate/repositories/card-vault": 404, "/orgs/northgate/repositories/~90002": 404, "/orgs/northgate/findings": 404, "/orgs/northgate/waivers": 404,
@@ -255,7 +256,7 @@ func TestNamesLeadOnAndIDsLast(t *testing.T) {
 	lead(web.FindingPath(s.Account, "90001", "NX-ABCDEFGH"), "/orgs/southgate/repositories/payments-core/findings/NX-ABCDEFGH")
 	// Somebody else takes the old login: it is theirs from then on.
 	other := seedtest.NewOn(t, s.Store, s.Log, s.Key, "northgate", 99, seedtest.Today)
-	s.viewer = viewer{"both", []name.Account{s.Account, other.Account}, map[string]bool{"8841": true, "99": true}}
+	s.person = owner(s.Account, other.Account)
 	if w := s.do("GET", "/orgs/northgate"); w.Code != 200 || strings.Contains(w.Body.String(), "payments") {
 		t.Errorf("the login that somebody else took: %d", w.Code)
 	}

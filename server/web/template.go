@@ -121,8 +121,8 @@ func (h *Web) frame(r *http.Request, q *request, title string) frame {
 	if u, err := url.Parse(h.o.BaseURL); err == nil {
 		f.Host = u.Host
 	}
-	if v := h.o.Viewer(r.Context()); v != nil {
-		f.Who = v.Login()
+	if p, signedIn := h.o.Person(r.Context()); signedIn {
+		f.Who = p.Login
 	}
 	if q != nil {
 		f.Org, f.Base, f.All = q.account.Title(), base(q.account), q.all

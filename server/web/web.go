@@ -33,30 +33,20 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/noxaudit/noxaudit/internal/access"
 	"github.com/noxaudit/noxaudit/internal/name"
 	"github.com/noxaudit/noxaudit/internal/store"
 	"github.com/noxaudit/noxaudit/report/figures"
 )
 
-// Viewer is who reads a page.
-type Viewer interface {
-	// Login is what GitHub calls the reader.
-	Login() string
-	// Accounts are those of which the reader sees something.
-	Accounts() []name.Account
-	// Sees says whether the reader may see a repository of an account, by its id; "" asks for the account as a whole,
-	// which includes all its repositories. It denies what it does not know.
-	Sees(account name.Account, repository string) bool
-}
-
 // Options are what the pages are made of.
 type Options struct {
 	Figures   *figures.Figures
-	Viewer    func(context.Context) Viewer // who is signed in; nil result: nobody
-	SignIn    string                       // path that begins signing in; "next" is added to it. "": there is none, and pages say so
-	SignOut   string                       // path of the page that offers to sign out; "": none
-	BaseURL   string                       // under which people reach this server, for the footer; no slash at the end
-	GitHubURL string                       // "https://github.com"; "" leaves the links to it out
+	Person    func(context.Context) (p access.Person, signedIn bool) // who makes a request
+	SignIn    string                                                 // path that begins signing in; "next" is added to it. "": there is none, and pages say so
+	SignOut   string                                                 // path that a form is posted to, to sign out; "": none
+	BaseURL   string                                                 // under which people reach this server, for the footer
+	GitHubURL string                                                 // "https://github.com"; "" leaves the links to it out
 	Version   string
 	Log       zerolog.Logger
 }
@@ -89,7 +79,7 @@ func New(o Options) (*Web, error) {
 		"/findings":                           {whole, h.findings},
 		"/waivers":                            {whole, h.waivers},
 		"/waivers/{waiver}":                   {whole, h.waiver},
-		"/ledger":                             {whole, h.ledger},
+		"/ledger":                             {record, h.ledger},
 		"/find":                               {some, h.find},
 		"/repositories/{repo}":                {one, h.repository},
 		"/repositories/{repo}/pulls/{number}": {one, h.pull},
@@ -158,6 +148,7 @@ type scope uint8
 const (
 	nobodys scope = iota // no account
 	whole                // all of it
+	record               // its ledger
 	some                 // all of it, or those of its repositories that the reader sees
 	one                  // one repository
 )
@@ -165,7 +156,7 @@ const (
 // request is a request that was allowed.
 type request struct {
 	*http.Request
-	viewer  Viewer
+	person  access.Person
 	account figures.Account
 	all     bool              // the reader sees the whole account
 	repo    *store.Repository // of scope one
@@ -179,12 +170,12 @@ var errRefused = errors.New("not for this reader")
 // page decides and then shows. Whatever a page cannot find is not there.
 func (h *Web) page(need scope, show show) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		viewer := h.o.Viewer(r.Context())
-		if viewer == nil {
+		person, signedIn := h.o.Person(r.Context())
+		if !signedIn {
 			h.SignIn(w, r, "")
 			return
 		}
-		q, err := h.allow(r, viewer, need)
+		q, err := h.allow(r, person, need)
 		if err == nil {
 			if to := h.canonical(q); to != "" {
 				http.Redirect(w, r, to, http.StatusFound) // not for ever: a name can be given to something else
@@ -208,10 +199,10 @@ func (h *Web) page(need scope, show show) http.HandlerFunc {
 	}
 }
 
-// allow is where it is decided who sees what. It answers the address with what it names only after the reader was
-// found to be allowed to see that.
-func (h *Web) allow(r *http.Request, viewer Viewer, need scope) (*request, error) {
-	q := &request{Request: r, viewer: viewer}
+// allow is where it is decided who sees what: access.Can is asked before anything of the account is shown, and before
+// the address is answered with what it is called now.
+func (h *Web) allow(r *http.Request, person access.Person, need scope) (*request, error) {
+	q := &request{Request: r, person: person}
 	if need == nobodys {
 		return q, nil
 	}
@@ -219,28 +210,25 @@ func (h *Web) allow(r *http.Request, viewer Viewer, need scope) (*request, error
 	if q.account, err = h.accountOf(r); err != nil {
 		return nil, err
 	}
+	on := access.On{Account: q.account.ID}
+	action := map[scope]access.Action{whole: access.SeeOrganization, record: access.SeeLedger, some: access.SeeAccount, one: access.SeeRepository}[need]
 	if need == one {
 		repo, err := h.repositoryOf(r, q.account.ID)
 		if err != nil {
 			return nil, err
 		}
-		q.repo = &repo
-		if !viewer.Sees(q.account.ID, repo.ID) {
-			return nil, errRefused
-		}
-		q.all = viewer.Sees(q.account.ID, "")
-		return q, nil
+		q.repo, on.Repository = &repo, repo.ID
 	}
-	q.all = viewer.Sees(q.account.ID, "")
-	if q.all {
-		return q, nil
+	if !access.Can(person, action, on) {
+		return nil, errRefused
 	}
-	for _, a := range viewer.Accounts() {
-		if need == some && a == q.account.ID {
-			return q, nil
-		}
-	}
-	return nil, errRefused
+	q.all = access.Can(person, access.SeeOrganization, access.On{Account: q.account.ID})
+	return q, nil
+}
+
+// sees is for lists of which the reader sees a part.
+func (q *request) sees(repository string) bool {
+	return access.Can(q.person, access.SeeRepository, access.On{Account: q.account.ID, Repository: repository})
 }
 
 func (h *Web) accountOf(r *http.Request) (figures.Account, error) {
@@ -322,10 +310,19 @@ func (h *Web) NotFound(w http.ResponseWriter, r *http.Request) {
 	h.message(w, r, http.StatusNotFound, "There is nothing here", "The address is wrong, what it named is gone, or it is not yours to see. Reports are for owners of an organisation and admins of a repository.")
 }
 
-// Refused is the page for somebody who signed in and has no right here; why is a sentence.
-func (h *Web) Refused(w http.ResponseWriter, r *http.Request, why string) {
+// Message is a page with a sentence and, unless it is "", a way on; it sets the status.
+func (h *Web) Message(w http.ResponseWriter, r *http.Request, status int, heading, text, link, linkText string) {
 	Secure(w.Header())
-	h.message(w, r, http.StatusForbidden, "Not for this sign-in", why)
+	v := messageView{frame: h.frame(r, nil, heading), Heading: heading, Text: text, Icon: "none", Button: linkText, Address: link}
+	if status >= 500 {
+		v.Icon = "broken"
+	} else if status == http.StatusForbidden || status == http.StatusUnauthorized {
+		v.Icon = "lock"
+	}
+	if link == "" {
+		v.Button = ""
+	}
+	render(h, w, r, status, messagePage, v)
 }
 
 // SignIn is the page for nobody in particular; note is a sentence, "" for none.
@@ -352,7 +349,7 @@ func (h *Web) message(w http.ResponseWriter, r *http.Request, status int, headin
 	if status >= 500 {
 		v.Icon = "broken"
 	}
-	if h.o.Viewer(r.Context()) != nil {
+	if v.Who != "" {
 		v.Button, v.Address, v.Plain = "To your organisations", "/", true
 	}
 	render(h, w, r, status, messagePage, v)

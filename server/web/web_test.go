@@ -10,6 +10,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/noxaudit/noxaudit/internal/access"
 	"github.com/noxaudit/noxaudit/internal/dbtest"
 	"github.com/noxaudit/noxaudit/internal/name"
 	"github.com/noxaudit/noxaudit/internal/seedtest"
@@ -17,23 +18,19 @@ import (
 	"github.com/noxaudit/noxaudit/server/web"
 )
 
-// viewer sees what its map names: "account" for a whole account, "account/repository" for one repository.
-type viewer struct {
-	login    string
-	accounts []name.Account
-	sees     map[string]bool
-}
-
-func (v viewer) Login() string            { return v.login }
-func (v viewer) Accounts() []name.Account { return v.accounts }
-func (v viewer) Sees(a name.Account, repository string) bool {
-	return v.sees[a.String()] || repository != "" && v.sees[a.String()+"/"+repository]
+// owner owns accounts.
+func owner(accounts ...name.Account) *access.Person {
+	p := &access.Person{ID: 1, Login: "mk"}
+	for _, a := range accounts {
+		p.Grants = append(p.Grants, access.Grant{Account: a, Role: access.Owner})
+	}
+	return p
 }
 
 // site is the pages of a world.
 type site struct {
 	*seedtest.World
-	viewer web.Viewer
+	person *access.Person // nil: nobody
 	now    time.Time
 	h      *web.Web
 }
@@ -41,19 +38,19 @@ type site struct {
 func newSite(t testing.TB, w *seedtest.World) *site {
 	t.Helper()
 	s := &site{World: w, now: w.Now}
-	s.viewer = viewer{"mk", []name.Account{w.Account}, map[string]bool{w.Account.String(): true}}
+	s.person = owner(w.Account)
 	h, err := web.New(web.Options{
 		Figures: &figures.Figures{
 			Store: w.Store, Now: func() time.Time { return s.now }, Keys: []string{w.Key.Public()},
 			Ledger: func(a name.Account) figures.Ledger { return w.Log.For(a) },
 		},
-		Viewer: func(context.Context) web.Viewer {
-			if s.viewer == nil {
-				return nil
+		Person: func(context.Context) (access.Person, bool) {
+			if s.person == nil {
+				return access.Person{}, false
 			}
-			return s.viewer
+			return *s.person, true
 		},
-		SignIn: "/auth/github", BaseURL: "https://audit.northgate.example", GitHubURL: "https://github.example", Version: "0.9.0",
+		SignIn: "/auth/login", SignOut: "/auth/logout", BaseURL: "https://audit.northgate.example", GitHubURL: "https://github.example", Version: "0.9.0",
 		Log: zerolog.New(os.Stderr),
 	})
 	if err != nil {

@@ -35,6 +35,10 @@ type Options struct {
 	Look      time.Duration // between looks for what was left behind; 0 = 2 s
 	Reconcile time.Duration // between rounds over GitHub's own lists; 0 = 1 h
 	Sweep     time.Duration // between looks at GitHub's deliveries; 0 = 5 min
+
+	// Pause is how long a job that failed for the attempt-th time waits for the next try; asked is what GitHub asked
+	// for, 0 for nothing. nil: what was asked for, at most 10 minutes, else 1, 2, 4 … seconds, at most a minute.
+	Pause func(attempt int, asked time.Duration) time.Duration
 }
 
 // Worker runs jobs. It is made by Start and ended by Stop.
@@ -94,6 +98,9 @@ func Start(ctx context.Context, o Options) (*Worker, error) {
 	}
 	if o.Sweep <= 0 {
 		o.Sweep = 5 * time.Minute
+	}
+	if o.Pause == nil {
+		o.Pause = Pause
 	}
 	w := &Worker{o: o, wake: make(chan struct{}, 1), again: make(chan struct{}, 1), arrived: make(chan store.DeliveryKey, 1024)}
 	workers := river.NewWorkers()
@@ -257,7 +264,7 @@ func (w *Worker) sweep(ctx context.Context) error {
 }
 
 func (w *Worker) reconcile(ctx context.Context) error {
-	heads, err := w.o.Gate.Reconcile(ctx, w.o.Forge, w.o.Hub.Fetcher)
+	heads, err := w.o.Gate.Reconcile(ctx, w.o.Forge, w.o.Hub.Fetcher, w.o.Hub.People)
 	return errors.Join(err, w.wanted(ctx, heads))
 }
 
@@ -305,9 +312,12 @@ func (w *Worker) sequenceAll(ctx context.Context) error {
 	return err
 }
 
-// nextTry waits 1, 2, 4 … seconds, at most a minute: a check that is red or missing is somebody waiting.
-func nextTry(attempt int) time.Time {
-	return time.Now().Add(min(time.Second<<min(max(attempt-1, 0), 6), time.Minute))
+// Pause is the default of Options.Pause: a check that is red or missing is somebody waiting.
+func Pause(attempt int, asked time.Duration) time.Duration {
+	if asked > 0 {
+		return min(asked, 10*time.Minute)
+	}
+	return min(time.Second<<min(max(attempt-1, 0), 6), time.Minute)
 }
 
 type deliveryWorker struct {
@@ -317,7 +327,9 @@ type deliveryWorker struct {
 
 func (*deliveryWorker) Timeout(*river.Job[deliveryArgs]) time.Duration { return time.Minute }
 
-func (*deliveryWorker) NextRetry(j *river.Job[deliveryArgs]) time.Time { return nextTry(j.Attempt) }
+func (d *deliveryWorker) NextRetry(j *river.Job[deliveryArgs]) time.Time {
+	return time.Now().Add(d.w.o.Pause(j.Attempt, 0))
+}
 
 func (d *deliveryWorker) Work(ctx context.Context, j *river.Job[deliveryArgs]) error {
 	account, err := name.ParseAccount(j.Args.Account)
@@ -345,7 +357,9 @@ type headWorker struct {
 
 func (*headWorker) Timeout(*river.Job[headArgs]) time.Duration { return 30 * time.Minute }
 
-func (*headWorker) NextRetry(j *river.Job[headArgs]) time.Time { return nextTry(j.Attempt) }
+func (h *headWorker) NextRetry(j *river.Job[headArgs]) time.Time {
+	return time.Now().Add(h.w.o.Pause(j.Attempt, 0))
+}
 
 func (h *headWorker) Work(ctx context.Context, j *river.Job[headArgs]) error {
 	account, err := name.ParseAccount(j.Args.Account)
@@ -358,7 +372,7 @@ func (h *headWorker) Work(ctx context.Context, j *river.Job[headArgs]) error {
 	}
 	err = h.w.o.Gate.Work(ctx, store.HeadKey{Account: account, Repository: j.Args.Repository, SHA: sha}, h.w.o.Hub)
 	h.w.sequenceSoon()
-	return later(err)
+	return h.w.later(j.Attempt, err)
 }
 
 type answerWorker struct {
@@ -368,22 +382,24 @@ type answerWorker struct {
 
 func (*answerWorker) Timeout(*river.Job[answerArgs]) time.Duration { return time.Minute }
 
-func (*answerWorker) NextRetry(j *river.Job[answerArgs]) time.Time { return nextTry(j.Attempt) }
+func (a *answerWorker) NextRetry(j *river.Job[answerArgs]) time.Time {
+	return time.Now().Add(a.w.o.Pause(j.Attempt, 0))
+}
 
 func (a *answerWorker) Work(ctx context.Context, j *river.Job[answerArgs]) error {
 	account, err := name.ParseAccount(j.Args.Account)
 	if err != nil {
 		return river.JobCancel(err)
 	}
-	return later(a.w.o.Gate.Answer(ctx, store.CommandKey{Account: account, Repository: j.Args.Repository, Surface: j.Args.Surface, ID: j.Args.ID}, a.w.o.Hub.Voice))
+	return a.w.later(j.Attempt, a.w.o.Gate.Answer(ctx, store.CommandKey{Account: account, Repository: j.Args.Repository, Surface: j.Args.Surface, ID: j.Args.ID}, a.w.o.Hub.Voice))
 }
 
 // later waits with the next try until GitHub said that it may be asked again.
-func later(err error) error {
+func (w *Worker) later(attempt int, err error) error {
 	var at interface{ RetryAt() time.Time }
 	if errors.As(err, &at) {
-		if d := time.Until(at.RetryAt()); d > 0 {
-			return river.JobSnooze(min(d, 10*time.Minute))
+		if d := at.RetryAt().Sub(w.o.Gate.Now()); d > 0 {
+			return river.JobSnooze(w.o.Pause(attempt, d))
 		}
 	}
 	return err
