@@ -41,14 +41,6 @@ type Account struct {
 	Login string // "" before anything named it
 }
 
-// Title is the login, or the id of an account without one.
-func (a Account) Title() string {
-	if a.Login != "" {
-		return a.Login
-	}
-	return a.ID.String()
-}
-
 // Account is the account of this id. One that nothing was recorded about has no login.
 func (f *Figures) Account(ctx context.Context, id name.Account) (Account, error) {
 	d, err := f.Store.For(id).Details(ctx)

@@ -47,7 +47,7 @@ func (h *Web) accounts(w http.ResponseWriter, q *request) error {
 		if err != nil {
 			return err
 		}
-		v.Accounts = append(v.Accounts, accountRow{a.Title(), base(a)})
+		v.Accounts = append(v.Accounts, accountRow{cmp.Or(a.Login, g.Login, a.ID.String()), base(a)})
 	}
 	if len(v.Accounts) == 1 {
 		http.Redirect(w, q.Request, v.Accounts[0].Address, http.StatusFound)

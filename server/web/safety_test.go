@@ -221,6 +221,9 @@ func TestNobodyLearnsWhatIsThere(t *testing.T) {
 			if w.Code != want {
 				t.Errorf("%s: %d, want %d", path, w.Code, want)
 			}
+			if want == 200 && strings.Contains(w.Body.String(), `href="/orgs/northgate/waivers"`) {
+				t.Errorf("%s leads to what this reader does not see", path)
+			}
 			if strings.Contains(w.Body.String(), "card-vault") {
 				t.Errorf("%s tells of another repository", path)
 			}

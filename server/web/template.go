@@ -95,7 +95,7 @@ type frame struct {
 	Title   string
 	Org     string // "" for pages of no account
 	Base    string // of the account
-	All     bool   // the reader sees the whole account
+	Whole   bool   // the reader sees the whole account
 	Nav     string // the entry of the menu that this page belongs to
 	Crumbs  []crumb
 	Who     string // login of the reader, "" for nobody
@@ -125,7 +125,7 @@ func (h *Web) frame(r *http.Request, q *request, title string) frame {
 		f.Who = p.Login
 	}
 	if q != nil {
-		f.Org, f.Base, f.All = q.account.Title(), base(q.account), q.all
+		f.Org, f.Base, f.Whole = q.title(), base(q.account), q.all
 	}
 	return f
 }
@@ -135,7 +135,7 @@ func (h *Web) framed(q *request, title, nav string, crumbs ...crumb) frame {
 	f := h.frame(q.Request, q, title)
 	f.Nav = nav
 	if len(crumbs) > 0 {
-		f.Crumbs = append([]crumb{{q.account.Title(), f.Base}}, crumbs...)
+		f.Crumbs = append([]crumb{{q.title(), f.Base}}, crumbs...)
 	}
 	return f
 }

@@ -22,6 +22,7 @@ package web
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -224,6 +225,11 @@ func (h *Web) allow(r *http.Request, person access.Person, need scope) (*request
 	}
 	q.all = access.Can(person, access.SeeOrganization, access.On{Account: q.account.ID})
 	return q, nil
+}
+
+// title is what the account is called; before anything was recorded that names it, what GitHub said at the sign-in.
+func (q *request) title() string {
+	return cmp.Or(q.account.Login, q.person.In(q.account.ID).Login, q.account.ID.String())
 }
 
 // sees is for lists of which the reader sees a part.
