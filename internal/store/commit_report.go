@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"fmt"
 	"hash/fnv"
 	"maps"
 	"slices"
@@ -51,17 +50,15 @@ type tally struct {
 
 // before reads the findings that a change is about, as they stand.
 func (w *writer) before(ctx context.Context, p prepared) (map[[2]string]held, error) {
-	var keys [][]any
-	for _, r := range p.open {
-		keys = append(keys, r[:2])
-	}
-	keys = append(keys, p.resolved...)
-	out := make(map[[2]string]held, len(keys))
-	for part := range slices.Chunk(keys, batch(w.engine, 2)) {
-		args := []any{p.Expect.Repository, p.Expect.Line}
-		for _, k := range part {
-			args = append(args, k...)
+	// By fingerprint alone, which the key begins with: a join with pairs would read the whole line.
+	var fingerprints []any
+	for _, rows := range [][][]any{p.open, p.resolved} {
+		for _, r := range rows {
+			fingerprints = append(fingerprints, r[0])
 		}
+	}
+	out := make(map[[2]string]held, len(fingerprints))
+	for part := range slices.Chunk(fingerprints, batch(w.engine, 1)) {
 		err := w.query(ctx, "findings", func(rows *sql.Rows) error {
 			var k [2]string
 			var h held
@@ -72,9 +69,9 @@ func (w *writer) before(ctx context.Context, p prepared) (map[[2]string]held, er
 			h.open = state == "open"
 			out[k] = h
 			return nil
-		}, fmt.Sprintf(`SELECT fingerprint, content, type, severity, first_seen, state FROM finding
-			WHERE account = $1 AND repository = $2 AND line = $3 AND (fingerprint, content) IN (VALUES %s)`,
-			placeholders(false, 3, len(part), part[0])), args...)
+		}, `SELECT fingerprint, content, type, severity, first_seen, state FROM finding
+			WHERE account = $1 AND repository = $2 AND line = $3 AND fingerprint IN (`+list(4, len(part))+`)`,
+			append([]any{p.Expect.Repository, p.Expect.Line}, part...)...)
 		if err != nil {
 			return nil, err
 		}

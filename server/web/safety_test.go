@@ -110,7 +110,7 @@ func TestHostileTextsAreInert(t *testing.T) {
 		tag    = `<img src=x onerror=alert(1)>`
 		kind   = `<img/src=x/onerror=alert(1)>`
 		quote  = `"><script>alert(2)</script>`
-		bidi   = "pay‮moc.elpmaxe⁦⁩​"
+		bidi   = "pay\u202emoc.elpmaxe\u2066\u2069\u200b"
 		script = `javascript:alert(3)`
 	)
 	w := seedtest.New(t, dbtest.SQLite(t), "hostile", 7, seedtest.Today.Add(-48*time.Hour))
