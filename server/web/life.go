@@ -512,12 +512,19 @@ func (h *Web) waiver(w http.ResponseWriter, q *request) error {
 	if err != nil {
 		return err
 	}
+	if !q.sees(x.Repository()) {
+		return errRefused
+	}
 	story, err := h.o.Figures.WaiverStory(q.Context(), q.account.ID, x)
 	if err != nil {
 		return err
 	}
+	list := base(q.account) + "/waivers"
+	if !q.all {
+		list = ""
+	}
 	v := waiverView{
-		frame:  h.framed(q, x.Title, "waivers", crumb{"Waivers", base(q.account) + "/waivers"}, crumb{x.ID, ""}),
+		frame:  h.framed(q, x.Title, "waivers", crumb{"Waivers", list}, crumb{x.ID, ""}),
 		Waiver: x, At: h.now(), Repo: r.ShortName(), Home: repoPath(q.account, r), Row: h.waiverRowOf(q.account, x, r.ShortName(), h.now()),
 	}
 	v.Finding = v.Home + "/findings/" + url.PathEscape(x.Document.Finding.ID)

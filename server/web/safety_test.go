@@ -215,6 +215,7 @@ func TestNobodyLearnsWhatIsThere(t *testing.T) {
 		for path, want := range map[string]int{
 			"/orgs/northgate/repositories/payments-api": 200, "/orgs/northgate/repositories/payments-api/pulls/1482": 200, "/orgs/northgate/repositories": 200,
 			"/orgs/northgate/repositories/card-vault": 404, "/orgs/northgate/repositories/~90002": 404, "/orgs/northgate/findings": 404, "/orgs/northgate/waivers": 404,
+			"/orgs/northgate/waivers/" + s.waiver("pending"): 200, "/orgs/northgate/waivers/" + s.waiver("revoked"): 404,
 			"/orgs/northgate/ledger": 404, "/orgs/northgate": 302, "/orgs/northgate/find?q=card": 200,
 		} {
 			w := s.do("GET", path)

@@ -79,7 +79,7 @@ func New(o Options) (*Web, error) {
 		"/repositories":                       {some, h.repositories},
 		"/findings":                           {whole, h.findings},
 		"/waivers":                            {whole, h.waivers},
-		"/waivers/{waiver}":                   {whole, h.waiver},
+		"/waivers/{waiver}":                   {some, h.waiver},
 		"/ledger":                             {record, h.ledger},
 		"/find":                               {some, h.find},
 		"/repositories/{repo}":                {one, h.repository},
