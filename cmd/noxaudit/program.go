@@ -121,7 +121,7 @@ Exit codes: 0 passed, 1 blocked or invalid, 2 could not do it.`,
 		p.config = c
 		return err
 	}
-	root.AddCommand(p.serveCommand(), p.auditCommand(), p.replayCommand(), p.policyCommand(), p.ledgerCommand(),
+	root.AddCommand(p.demoCommand(), p.serveCommand(), p.auditCommand(), p.replayCommand(), p.policyCommand(), p.ledgerCommand(),
 		p.auditorsCommand(), p.migrateCommand(), p.doctorCommand(), p.versionCommand())
 	return root
 }
