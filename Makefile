@@ -8,12 +8,15 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 export CGO_ENABLED = 0
 export GOFLAGS     = -trimpath -tags=gore2regex
 
-.PHONY: help build test lint fmt bench fuzz clean
+.PHONY: help build demo test lint fmt bench fuzz clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 build: ## build bin/noxaudit, one static binary
 	go build -ldflags '$(LDFLAGS)' -o bin/noxaudit ./cmd/noxaudit
+
+demo: build ## build and run the demo: a simulated GitHub and noxaudit, nothing else needed
+	bin/noxaudit demo
 
 test: ## run all tests, with a private PostgreSQL; nothing is skipped
 	.ci/postgres .ci/test ./...

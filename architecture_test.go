@@ -21,7 +21,7 @@ const module = "github.com/noxaudit/noxaudit/"
 var values = []string{"internal/finding", "internal/name", "internal/access", "internal/canon", "internal/escape", "policy/verdict", "policy/waiver"}
 
 // forTests may be imported by every room's tests, and by nothing else.
-var forTests = []string{"internal/dbtest", "internal/gittest", "internal/githubsim", "server/auth/authtest"}
+var forTests = []string{"internal/dbtest", "internal/gittest", "internal/githubsim", "internal/seedtest", "server/auth/authtest"}
 
 // arrows reads the table of docs/architecture.md: room → rooms that it may import.
 func arrows(t *testing.T) map[string][]string {

@@ -55,6 +55,16 @@ func ParseCheckpoint(text string) (Checkpoint, error) {
 	return c, nil
 }
 
+// OpenCheckpoint reads a signed checkpoint of the log that has this origin, and checks that one of the verifier keys, of
+// the deployment or of the log, signed it. What it says of the log is then to be compared with the log.
+func OpenCheckpoint(origin string, signed []byte, keys []string) (Checkpoint, error) {
+	known, err := verifiers(origin, keys)
+	if err != nil {
+		return Checkpoint{}, err
+	}
+	return openCheckpoint(signed, known)
+}
+
 // openCheckpoint checks the signatures of a signed checkpoint: at least one by a known key, none by a known
 // key that is wrong, signatures by other keys ignored.
 func openCheckpoint(signed []byte, known note.Verifiers) (Checkpoint, error) {

@@ -11,8 +11,11 @@ import (
 type Options struct {
 	Hooks http.Handler                    // webhooks; see internal/github
 	Ready func(ctx context.Context) error // nil error: the process can do its work now
-	Auth  http.Handler                    // /auth/…; see server/auth. nil: nobody can sign in
-	API   http.Handler                    // /api/v1/…; see server/api. nil: there is none
+	Auth  http.Handler                    // /auth/…; see server/auth. nil: nobody can sign in, and there are no pages
+	API   http.Handler                    // /api/…; see server/api. nil: there is none
+	Pages http.Handler                    // everything else; see server/web. nil: there are none
+	// Require lets signed-in people through to Pages; it is there whenever Auth and Pages are.
+	Require func(http.Handler) http.Handler
 }
 
 // readyTimeout bounds a readiness probe: a database that does not answer is not ready.
@@ -38,6 +41,10 @@ func Handler(o Options) http.Handler {
 	}
 	if o.API != nil {
 		mux.Handle("/api/", o.API)
+	}
+	if o.Auth != nil && o.Pages != nil {
+		mux.Handle("/assets/", o.Pages) // the page that asks for a sign-in has a style sheet too
+		mux.Handle("/", o.Require(o.Pages))
 	}
 	return mux
 }

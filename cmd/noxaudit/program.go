@@ -21,11 +21,11 @@ import (
 type program struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
-	environ        []string                                        // "NAME=value"
-	home           string                                          // parent of the default data folder; "" for none
-	settings       string                                          // parent of the folder that holds sign-ins at servers; "" for none
-	hostname       string                                          // what this machine calls itself, for the list of sessions
-	browse         func(ctx context.Context, address string) error // opens a browser; nil: there is none
+	environ        []string             // "NAME=value"
+	home           string               // parent of the default data folder; "" for none
+	settings       string               // parent of the folder that holds sign-ins at servers; "" for none
+	hostname       string               // what this machine calls itself, for the list of sessions
+	browse         func(address string) // opens a browser; nil: there is none
 	now            func() time.Time
 	rand           io.Reader
 	columns        func() int // of the terminal; 0 = unknown
@@ -124,7 +124,7 @@ Exit codes: 0 passed, 1 blocked or invalid, 2 could not do it.`,
 		p.config = c
 		return err
 	}
-	root.AddCommand(p.serveCommand(), p.auditCommand(), p.replayCommand(), p.policyCommand(), p.ledgerCommand(),
+	root.AddCommand(p.demoCommand(), p.serveCommand(), p.auditCommand(), p.replayCommand(), p.policyCommand(), p.ledgerCommand(),
 		p.auditorsCommand(), p.waiverCommand(), p.loginCommand(), p.logoutCommand(), p.migrateCommand(), p.doctorCommand(), p.versionCommand())
 	return root
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,12 +20,15 @@ import (
 	"github.com/noxaudit/noxaudit/checks/audit"
 	"github.com/noxaudit/noxaudit/checks/gate"
 	"github.com/noxaudit/noxaudit/checks/source/mirror"
+	"github.com/noxaudit/noxaudit/internal/access"
 	"github.com/noxaudit/noxaudit/internal/github"
 	"github.com/noxaudit/noxaudit/internal/name"
 	"github.com/noxaudit/noxaudit/internal/store"
+	"github.com/noxaudit/noxaudit/report/figures"
 	"github.com/noxaudit/noxaudit/server"
 	"github.com/noxaudit/noxaudit/server/api"
 	"github.com/noxaudit/noxaudit/server/auth"
+	"github.com/noxaudit/noxaudit/server/web"
 	"github.com/noxaudit/noxaudit/server/work"
 )
 
@@ -102,7 +106,7 @@ func (p *program) newService(ctx context.Context, o serviceOptions) (_ *service,
 	}
 	g := &gate.Gate{Store: s.record.store, Auditors: auditors, Options: audit.Options{Mask: mask}, Now: p.now, Rand: p.rand, Engine: engineVersion()}
 	s.worker, err = work.Start(ctx, work.Options{
-		Gate: g, Hub: gate.Hub{Publisher: app, Fetcher: fetcher{s.mirrors, app}, People: app, Voice: app}, Forge: app, Parse: github.ParseEvent,
+		Gate: g, Hub: gate.Hub{Publisher: app, Fetcher: fetcher{s.mirrors, app}, People: app, Voice: app, Details: p.details()}, Forge: app, Parse: github.ParseEvent,
 		Jobs: p.config.JobsDSN(), Log: s.log, Look: o.look, Sweep: o.sweep, Reconcile: o.reconcile, Pause: o.pause,
 		Sequence: func(ctx context.Context, a name.Account) error { return s.record.sequence(ctx, a) },
 	})
@@ -117,16 +121,9 @@ func (p *program) newService(ctx context.Context, o serviceOptions) (_ *service,
 	}
 	front := server.Options{Hooks: hooks, Ready: s.record.store.Ping}
 	if p.config.GitHubClientID != "" || p.config.GitHubClientSecret != "" {
-		signIn, err := auth.New(auth.Options{
-			Store: s.record.store, Rights: app.Rights(p.config.GitHubClientID, p.config.GitHubClientSecret),
-			ClientID: p.config.GitHubClientID, ClientSecret: p.config.GitHubClientSecret, BaseURL: p.config.BaseURL, GitHubWebURL: p.config.GitHubWebURL,
-			Now: p.now, Rand: p.rand, Log: s.log,
-		})
-		if err != nil {
+		if err := p.addPages(&front, s, g, app); err != nil {
 			return nil, err
 		}
-		front.Auth = signIn.Handler()
-		front.API = api.New(api.Options{Who: signIn.Bearer, Gate: g, People: app, Wake: s.worker.Ordered, Log: s.log})
 	}
 	s.http = server.New(server.Handler(front))
 	if s.listen, err = net.Listen("tcp", p.config.Listen); err != nil {
@@ -139,6 +136,48 @@ func (p *program) newService(ctx context.Context, o serviceOptions) (_ *service,
 		s.metrics = server.New(promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	}
 	return s, nil
+}
+
+// addPages adds the report pages and the sign-in that leads to them.
+func (p *program) addPages(front *server.Options, s *service, g *gate.Gate, app *github.App) error {
+	pages, err := web.New(web.Options{
+		Figures: &figures.Figures{
+			Store: s.record.store, Now: p.now, Keys: []string{s.record.key.Public()},
+			Ledger: func(a name.Account) figures.Ledger { return s.record.log.For(a) },
+		},
+		Person: func(ctx context.Context) (access.Person, bool) {
+			c, signedIn := auth.From(ctx)
+			return c.Person, signedIn
+		},
+		SignIn: "/auth/login", SignOut: "/auth/logout", BaseURL: p.config.BaseURL, GitHubURL: p.config.GitHubWebURL, Version: engineVersion(), Log: s.log,
+	})
+	if err != nil {
+		return fmt.Errorf("NOXAUDIT_GITHUB_WEB_URL: %w", err)
+	}
+	signIn, err := auth.New(auth.Options{
+		Store: s.record.store, Rights: app.Rights(p.config.GitHubClientID, p.config.GitHubClientSecret),
+		ClientID: p.config.GitHubClientID, ClientSecret: p.config.GitHubClientSecret, BaseURL: p.config.BaseURL, GitHubWebURL: p.config.GitHubWebURL,
+		Pages: func(w http.ResponseWriter, r *http.Request, page auth.Page) {
+			pages.Message(w, r, page.Status, page.Title, page.Sentence, page.Link, page.LinkText)
+		},
+		Now: p.now, Rand: p.rand, Log: s.log,
+	})
+	if err != nil {
+		return err
+	}
+	front.Auth, front.Pages, front.Require = signIn.Handler(), pages, signIn.Require
+	front.API = api.New(api.Options{Who: signIn.Bearer, Gate: g, People: app, Wake: s.worker.Ordered, Log: s.log})
+	return nil
+}
+
+// details is the address of a commit's page, for check runs; nil where nobody could open it.
+func (p *program) details() func(name.Account, string, name.Commit) string {
+	if p.config.BaseURL == "" || p.config.GitHubClientID == "" {
+		return nil
+	}
+	return func(account name.Account, repository string, head name.Commit) string {
+		return strings.TrimSuffix(p.config.BaseURL, "/") + web.CommitPath(account, repository, head)
+	}
 }
 
 func (p *program) githubApp(log zerolog.Logger, registry prometheus.Registerer, o serviceOptions) (*github.App, error) {

@@ -24,7 +24,7 @@ func TestServeSignsPeopleInAndTheLedgerTellsIt(t *testing.T) {
 	h.start()
 
 	ada := authtest.New(t, h.sim, base, nil)
-	if res := ada.SignIn("ada", "/"); res.Request.URL.Path != "/" || res.StatusCode != http.StatusNotFound { // there is no page yet
+	if res := ada.SignIn("ada", "/"); !strings.HasPrefix(res.Request.URL.Path, "/orgs/") || res.StatusCode != http.StatusOK || !strings.Contains(authtest.Text(res), "Organisation health") {
 		t.Errorf("ada: %d at %s: %s", res.StatusCode, res.Request.URL, authtest.Text(res))
 	}
 	if res := authtest.New(t, h.sim, base, nil).SignIn("eve", "/"); res.StatusCode != http.StatusForbidden || !strings.Contains(authtest.Text(res), "as eve") {

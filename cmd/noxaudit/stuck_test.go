@@ -135,7 +135,7 @@ func (h *hub) want(sha, conclusion string) githubsim.Check {
 // wantThat waits for the one finished run that is as it should be. While it waits it does what is given.
 func (h *hub) wantThat(sha, what string, ok func(githubsim.Check) bool, meanwhile ...func()) githubsim.Check {
 	h.t.Helper()
-	for deadline := time.Now().Add(40 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		for _, do := range meanwhile {
 			do()
 		}
@@ -174,7 +174,7 @@ func (h *hub) changed(before githubsim.Check) githubsim.Check {
 // until waits for something.
 func (h *hub) until(what string, ok func() bool) {
 	h.t.Helper()
-	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			h.t.Fatalf("in vain: %s", what)
 		}
@@ -251,10 +251,16 @@ func (h *hub) slowGit() {
 func TestAMergeGroupThatLeaksIsRed(t *testing.T) {
 	h := newHub(t)
 	h.want(h.tip("main"), "success")
-	// Nothing is required of the pull request itself, so that the group is where it shows.
-	h.must(h.sim.Protect("ada", repoName, "main", &githubsim.Protection{Queue: &githubsim.MergeQueue{}}))
+	// Another App's check is required, which the group waits for; ours is not, so that the pull request gets so far.
+	other, err := h.sim.CreateApp(githubsim.AppSpec{Owner: "octo", Name: "ci", Permissions: map[string]string{"checks": "write"}})
+	h.must(err)
+	h.must(h.sim.Protect("ada", repoName, "main", &githubsim.Protection{
+		Required: []githubsim.RequiredCheck{{Context: "ci", AppID: other.ID}}, Queue: &githubsim.MergeQueue{},
+	}))
 	number, sha := h.pull("leak", leaking("a.go"))
 	h.want(sha, "failure")
+	_, err = h.sim.CreateCheck(other.ID, repoName, sha, "ci", "success")
+	h.must(err)
 	group, err := h.sim.Enqueue("ada", repoName, number)
 	h.must(err)
 	h.wantThat(group, "blocked", blocked)

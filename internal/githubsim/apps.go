@@ -33,6 +33,7 @@ type App struct {
 	ClientID      string
 	ClientSecret  string
 	PrivateKeyPEM []byte
+	CallbackURLs  []string // where people may be sent after they agreed to sign in
 }
 
 type app struct {

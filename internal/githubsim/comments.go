@@ -102,7 +102,8 @@ func checkBody(body string) string {
 }
 
 func (s *Server) addComment(p *pull, sender *account, body string) *comment {
-	c := &comment{id: s.newID(), pull: p, author: sender, body: body, created: s.now(), updated: s.now()}
+	now := s.now() // one moment: a comment whose two times differ was edited
+	c := &comment{id: s.newID(), pull: p, author: sender, body: body, created: now, updated: now}
 	p.comments = append(p.comments, c)
 	s.comments[c.id] = c
 	s.emitComment(c, sender, "created", object{})

@@ -143,18 +143,29 @@ func signature(a *account, at time.Time) string {
 // commitFiles writes one commit onto a ref: from is its parent, "" for a first commit.
 func (g gitDir) commitFiles(ref, from, by, message string, files Files) (string, error) {
 	var in bytes.Buffer
-	fmt.Fprintf(&in, "feature done\ncommit %s\nauthor %s\ncommitter %s\ndata %d\n%s\n", ref, by, by, len(message), message)
+	in.WriteString("feature done\n")
+	writeCommit(&in, ref, from, by, message, files)
+	return g.importCommits(ref, &in)
+}
+
+// writeCommit writes a commit as fast-import reads it. With from "" it goes onto what was written before it.
+func writeCommit(in *bytes.Buffer, ref, from, by, message string, files Files) {
+	fmt.Fprintf(in, "commit %s\nauthor %s\ncommitter %s\ndata %d\n%s\n", ref, by, by, len(message), message)
 	if from != "" {
-		fmt.Fprintf(&in, "from %s\n", from)
+		fmt.Fprintf(in, "from %s\n", from)
 	}
 	for _, path := range slices.Sorted(maps.Keys(files)) {
 		quoted := `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(path) + `"`
 		if body := files[path]; body == "" {
-			fmt.Fprintf(&in, "D %s\n", quoted)
+			fmt.Fprintf(in, "D %s\n", quoted)
 		} else {
-			fmt.Fprintf(&in, "M 100644 inline %s\ndata %d\n%s\n", quoted, len(body), body)
+			fmt.Fprintf(in, "M 100644 inline %s\ndata %d\n%s\n", quoted, len(body), body)
 		}
 	}
+}
+
+// importCommits ends and runs a stream of commits, and returns the ref's new tip.
+func (g gitDir) importCommits(ref string, in *bytes.Buffer) (string, error) {
 	in.WriteString("done\n")
 	if _, err := g.feed(in.Bytes(), nil, "fast-import", "--quiet", "--force", "--done"); err != nil {
 		return "", err
@@ -321,6 +332,19 @@ func (g gitDir) changes(base, head string, patches bool) ([]fileChange, error) {
 		}
 	}
 	return all, nil
+}
+
+// changed is changes without patches. What two commits differ in never changes, so it is remembered.
+func (s *Server) changed(g gitDir, base, head string) ([]fileChange, error) {
+	key := string(g) + ":" + base + ":" + head
+	if known, ok := s.diffs[key]; ok {
+		return known, nil
+	}
+	files, err := g.changes(base, head, false)
+	if err == nil {
+		s.diffs[key] = files
+	}
+	return files, err
 }
 
 // mergeBase is where two lines of history parted, or "".

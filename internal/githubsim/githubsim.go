@@ -69,6 +69,7 @@ type Server struct {
 	buckets       map[string]*bucket
 	deliveries    []*delivery
 	commits       map[string]*commit
+	diffs         map[string][]fileChange // without patches
 	faults        []*Fault
 	downUntil     time.Time
 	calls         []Call
@@ -116,6 +117,7 @@ func New(o Options) (*Server, error) {
 		comments:      map[int64]*comment{},
 		buckets:       map[string]*bucket{},
 		commits:       map[string]*commit{},
+		diffs:         map[string][]fileChange{},
 	}
 	s.routes()
 	if err := s.load(); err != nil {

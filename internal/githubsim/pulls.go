@@ -29,7 +29,9 @@ type Pull struct {
 	HeadRef, HeadSHA string
 	BaseRef, BaseSHA string
 	MergeSHA         string // after the merge: the commit on the base branch
+	MergedBy         string
 	Created, Updated time.Time
+	Closed           time.Time // zero while it is open
 }
 
 type pull struct {
@@ -56,7 +58,10 @@ type pull struct {
 func (p *pull) view() Pull {
 	v := Pull{ID: p.id, Repo: p.repo.fullName(), Number: p.number, Title: p.title, Body: p.body, Author: p.author.login, State: p.state,
 		Draft: p.draft, Merged: p.merged, Mergeable: p.mergeable, HeadRef: p.headRef, HeadSHA: p.headSHA, BaseRef: p.baseRef, BaseSHA: p.baseSHA,
-		Created: p.created, Updated: p.updated}
+		Created: p.created, Updated: p.updated, Closed: p.closed}
+	if p.mergedBy != nil {
+		v.MergedBy = p.mergedBy.login
+	}
 	if p.merged {
 		v.MergeSHA = p.mergeSHA
 	}
@@ -171,7 +176,11 @@ func (s *Server) refresh(p *pull) error {
 }
 
 func (s *Server) filesOf(p *pull, patches bool) ([]fileChange, error) {
-	return p.repo.git.changes(p.repo.git.mergeBase(p.baseSHA, p.headSHA), p.headSHA, patches)
+	base := p.repo.git.mergeBase(p.baseSHA, p.headSHA)
+	if !patches {
+		return s.changed(p.repo.git, base, p.headSHA)
+	}
+	return p.repo.git.changes(base, p.headSHA, true)
 }
 
 // emitPull sends an event about a pull request.

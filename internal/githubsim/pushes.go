@@ -160,7 +160,7 @@ func (s *Server) commitInPush(r *repo, sha string) object {
 		parent = c.parents[0]
 	}
 	names := map[string][]string{"added": {}, "removed": {}, "modified": {}}
-	files, _ := r.git.changes(parent, sha, false)
+	files, _ := s.changed(r.git, parent, sha)
 	for _, f := range files {
 		switch f.status {
 		case "renamed":

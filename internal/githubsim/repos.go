@@ -15,13 +15,14 @@ type Files map[string]string
 
 // Repo is what people see of a repository.
 type Repo struct {
-	ID            int64
+	ID, OwnerID   int64
 	Owner, Name   string
 	FullName      string // OWNER/NAME
 	DefaultBranch string
 	Private       bool
 	Archived      bool
 	Parent        string // full name of what it was forked from
+	Description   string
 	CloneURL      string
 	Dir           string // the bare repository on disk
 }
@@ -51,8 +52,8 @@ type repo struct {
 func (r *repo) fullName() string { return r.owner.login + "/" + r.name }
 
 func (s *Server) repoView(r *repo) Repo {
-	v := Repo{ID: r.id, Owner: r.owner.login, Name: r.name, FullName: r.fullName(), DefaultBranch: r.defaultBranch, Private: r.private,
-		Archived: r.archived, CloneURL: s.baseURL + "/" + r.fullName() + ".git", Dir: string(r.git)}
+	v := Repo{ID: r.id, OwnerID: r.owner.id, Owner: r.owner.login, Name: r.name, FullName: r.fullName(), DefaultBranch: r.defaultBranch, Private: r.private,
+		Archived: r.archived, Description: r.description, CloneURL: s.baseURL + "/" + r.fullName() + ".git", Dir: string(r.git)}
 	if r.parent != nil {
 		v.Parent = r.parent.fullName()
 	}

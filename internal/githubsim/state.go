@@ -383,7 +383,7 @@ func (s *Server) FindApp(slug string) (App, error) {
 	defer s.lock()()
 	for _, a := range s.apps {
 		if a.slug == slug {
-			return App{ID: a.id, Slug: a.slug, Bot: a.bot.login, ClientID: a.clientID, ClientSecret: a.password}, nil
+			return App{ID: a.id, Slug: a.slug, Bot: a.bot.login, ClientID: a.clientID, ClientSecret: a.password, CallbackURLs: slices.Clone(a.callbacks)}, nil
 		}
 	}
 	return App{}, fmt.Errorf("app %s: does not exist", slug)

@@ -61,6 +61,7 @@ func TestASavedStateAnswersTheSameAfterARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.sim = again
+	noRedirects.CloseIdleConnections() // those to the server that was
 	w.token = w.newToken(nil)
 	if app := get(again.FindApp("noxaudit"))(t); app.ID != w.app.ID || app.ClientSecret != w.app.ClientSecret {
 		t.Errorf("%+v", app)

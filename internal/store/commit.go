@@ -170,7 +170,7 @@ func column(s string) string {
 
 func (w *writer) apply(ctx context.Context, p prepared) error {
 	steps := []func(context.Context, prepared) error{
-		w.applyDelivery, w.applyAccount, w.applyInstallation, w.applyRepositories, w.applyPulls, w.applyMergeGroup,
+		w.applyDelivery, w.applyAccount, w.applyInstallation, w.applyRepositories, w.applyNames, w.applyPulls, w.applyMergeGroup,
 		w.applyCommand, w.applyWaivers, w.applyHeads, w.applyLine, w.applyFindings, w.applyDocuments, w.applyAudit,
 		w.applyVerdict, w.applySessions, w.applyEntries,
 	}
@@ -231,7 +231,11 @@ func (w *writer) applyFindings(ctx context.Context, p prepared) error {
 		return nil
 	}
 	at := p.Time.UnixMicro()
-	_, err := w.tuples(ctx, "findings",
+	before, err := w.before(ctx, p)
+	if err != nil {
+		return err
+	}
+	_, err = w.tuples(ctx, "findings",
 		`INSERT INTO finding (account, repository, line, first_seen, last_changed, state,
 			fingerprint, content, id, type, severity, path, body) VALUES %s
 		ON CONFLICT (account, repository, line, fingerprint, content) DO UPDATE SET
@@ -251,7 +255,7 @@ func (w *writer) applyFindings(ctx context.Context, p prepared) error {
 	if n != len(p.resolved) {
 		return fmt.Errorf("findings: %d of the %d to resolve are not open on this line: %w", len(p.resolved)-n, len(p.resolved), ErrNotFound)
 	}
-	return nil
+	return w.applyCounts(ctx, p, p.tally(before))
 }
 
 func (w *writer) applyDocuments(ctx context.Context, p prepared) error {
@@ -295,6 +299,12 @@ func (w *writer) applyVerdict(ctx context.Context, p prepared) error {
 		`INSERT INTO verdict (account, id, short, repository, line, version, head, base, conclusion, at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (account, id) DO NOTHING`,
 		v.ID, typed(v.ID), v.Repository, v.Line, version, v.Head.String(), v.Base.String(), v.Conclusion, v.Time.UnixMicro())
+	if err != nil {
+		return err
+	}
+	_, err = w.exec(ctx, "line "+v.Line, `UPDATE line SET verdict = $4, conclusion = $5, judged_at = $6
+		WHERE account = $1 AND repository = $2 AND name = $3 AND COALESCE(judged_at, 0) <= $6`,
+		v.Repository, v.Line, v.ID, v.Conclusion, v.Time.UnixMicro())
 	return err
 }
 

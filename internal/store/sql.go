@@ -94,6 +94,9 @@ func (t *Tenant) write(ctx context.Context, noun string, work func(*writer) erro
 	if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil {
 		err = ctx.Err() // database/sql rolls back on its own when the context ends
 	}
+	if err != nil && ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
+		err = fmt.Errorf("%w: %w", ctx.Err(), err) // SQLite only says that it was interrupted
+	}
 	return fail(noun, err)
 }
 

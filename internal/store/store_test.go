@@ -768,7 +768,7 @@ func TestTheSourceOfALineIsOneThatTheLedgerTakes(t *testing.T) {
 
 // tables are all of the schema.
 var tables = []string{"account", "repository", "line", "finding", "document", "verdict", "audit", "cache", "stream", "outbox",
-	"delivery", "installation", "pull", "merge_group", "head", "waiver", "command", "session"}
+	"delivery", "installation", "pull", "merge_group", "head", "waiver", "command", "session", "open_count", "type_count", "day_count", "known_name"}
 
 // dump is the whole content of the database.
 func dump(t testing.TB, s *store.Store) map[string][]string {

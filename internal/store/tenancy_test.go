@@ -102,13 +102,14 @@ func TestAnotherAccountsRowsCannotBeReachedByTheirIDs(t *testing.T) {
 
 // state are the tables that only a Change may write.
 var state = []string{"repository", "line", "finding", "document", "verdict", "audit", "stream",
-	"delivery", "installation", "pull", "merge_group", "head", "waiver", "command", "session"}
+	"delivery", "installation", "pull", "merge_group", "head", "waiver", "command", "session", "open_count", "type_count", "day_count", "known_name"}
 
 // overAll are the queries over all tenants: they read an account and an id of the work that waits.
 var overAll = []string{
 	"SELECT DISTINCT account FROM outbox WHERE seq IS NULL ORDER BY account",
 	"SELECT DISTINCT account FROM delivery WHERE body IS NOT NULL AND state <> 'received' AND received_at < $1 ORDER BY account",
 	"SELECT account, guid FROM delivery WHERE state = 'received' AND received_at < $1 ORDER BY attempts, received_at, account, guid LIMIT $2",
+	"SELECT account FROM known_name WHERE noun = 'account' AND name = $1 ORDER BY seen_at DESC, account LIMIT 1",
 	"SELECT account, repository, sha FROM head WHERE wanted > done ORDER BY changed_at, account, repository, sha LIMIT $1",
 	"SELECT account, repository, surface, CAST(id AS TEXT) FROM command WHERE NOT answered AND tries < 20 AND at < $1 ORDER BY tries, at, account, id LIMIT $2",
 	"SELECT account, id FROM waiver WHERE due_at IS NOT NULL AND due_at <= $1 ORDER BY due_at, account, id LIMIT $2",

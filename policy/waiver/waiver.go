@@ -276,11 +276,11 @@ func (w *Waiver) approve(a Approve, facts Facts) (changed bool, err error) {
 	if r := facts.human(doing); r != nil {
 		return false, r
 	}
-	if r := facts.permitted(d.Terms.Permission, doing, w.mayApprove()); r != nil {
-		return false, r
-	}
 	if facts.Actor.ID == d.Requester.ID {
 		return false, refuse(OwnRequest, "You asked for %s yourself. %s", w.ID, w.mayApprove())
+	}
+	if r := facts.permitted(d.Terms.Permission, doing, w.mayApprove()); r != nil {
+		return false, r
 	}
 	if r := facts.open(d, doing); r != nil {
 		return false, r

@@ -26,7 +26,7 @@ import (
 // queue is River on one of the two engines. On SQLite its tables are in a file of their own, so that its polling
 // never waits for the store's writer.
 type queue struct {
-	insert func(ctx context.Context, args river.JobArgs) error
+	insert func(ctx context.Context, args river.JobArgs) (refused bool, err error) // refused: there is one already
 	start  func(ctx context.Context) error
 	stop   func(ctx context.Context) error
 	close  func() error
@@ -145,9 +145,9 @@ func newQueue[TTx any](ctx context.Context, driver riverdriver.Driver[TTx], conf
 		return nil, err
 	}
 	return &queue{
-		insert: func(ctx context.Context, args river.JobArgs) error {
-			_, err := client.Insert(ctx, args, once())
-			return err
+		insert: func(ctx context.Context, args river.JobArgs) (bool, error) {
+			res, err := client.Insert(ctx, args, once())
+			return err == nil && res.UniqueSkippedAsDuplicate, err
 		},
 		start: client.Start,
 		stop:  client.Stop,

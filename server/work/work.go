@@ -50,8 +50,9 @@ type Worker struct {
 	wake  chan struct{} // the ledger has something to sequence
 	again chan struct{} // GitHub's lists have changed
 
-	arrived chan store.DeliveryKey
-	ordered chan []store.HeadKey
+	arrived  chan store.DeliveryKey
+	ordered  chan []store.HeadKey // wanted by what was ordered elsewhere than at GitHub
+	keptAway chan store.HeadKey   // heads whose job another one kept away
 }
 
 type deliveryArgs struct {
@@ -103,7 +104,10 @@ func Start(ctx context.Context, o Options) (*Worker, error) {
 	if o.Pause == nil {
 		o.Pause = Pause
 	}
-	w := &Worker{o: o, wake: make(chan struct{}, 1), again: make(chan struct{}, 1), arrived: make(chan store.DeliveryKey, 1024), ordered: make(chan []store.HeadKey, 256)}
+	w := &Worker{
+		o: o, wake: make(chan struct{}, 1), again: make(chan struct{}, 1),
+		arrived: make(chan store.DeliveryKey, 1024), ordered: make(chan []store.HeadKey, 256), keptAway: make(chan store.HeadKey, 64),
+	}
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &deliveryWorker{w: w})
 	river.AddWorker(workers, &headWorker{w: w})
@@ -120,6 +124,7 @@ func Start(ctx context.Context, o Options) (*Worker, error) {
 		return nil, errors.Join(fmt.Errorf("jobs: %w", err), q.close())
 	}
 	w.wg.Go(func() { w.jobs(loops) })
+	w.wg.Go(func() { w.eager(loops) })
 	w.loop(loops, o.Look, nil, w.look)
 	w.loop(loops, dropEvery, nil, w.drop)
 	if o.Sequence != nil {
@@ -204,7 +209,7 @@ func (w *Worker) jobs(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case key := <-w.arrived:
-			if err := w.queue.insert(ctx, deliveryArgs{key.Account.String(), key.GUID}); err != nil && ctx.Err() == nil {
+			if _, err := w.queue.insert(ctx, deliveryArgs{key.Account.String(), key.GUID}); err != nil && ctx.Err() == nil {
 				w.o.Log.Warn().Err(err).Str("delivery", key.GUID).Msg("job")
 			}
 		case heads := <-w.ordered:
@@ -217,8 +222,15 @@ func (w *Worker) jobs(ctx context.Context) {
 
 func (w *Worker) wanted(ctx context.Context, heads []store.HeadKey) error {
 	for _, h := range heads {
-		if err := w.queue.insert(ctx, headArgs{h.Account.String(), h.Repository, h.SHA.String()}); err != nil {
+		refused, err := w.queue.insert(ctx, headArgs{h.Account.String(), h.Repository, h.SHA.String()})
+		if err != nil {
 			return err
+		}
+		if refused {
+			select {
+			case w.keptAway <- h:
+			default: // the look finds it
+			}
 		}
 	}
 	return nil
@@ -237,7 +249,7 @@ func (w *Worker) look(ctx context.Context) error {
 		return err
 	}
 	for _, d := range deliveries {
-		if err := w.queue.insert(ctx, deliveryArgs{d.Account.String(), d.GUID}); err != nil {
+		if _, err := w.queue.insert(ctx, deliveryArgs{d.Account.String(), d.GUID}); err != nil {
 			return err
 		}
 	}
@@ -264,7 +276,8 @@ func (w *Worker) look(ctx context.Context) error {
 }
 
 func (w *Worker) answer(ctx context.Context, k store.CommandKey) error {
-	return w.queue.insert(ctx, answerArgs{k.Account.String(), k.Repository, k.Surface, k.ID})
+	_, err := w.queue.insert(ctx, answerArgs{k.Account.String(), k.Repository, k.Surface, k.ID})
+	return err
 }
 
 // sweepBack is how far back GitHub's list of deliveries is read: it keeps about three days.
