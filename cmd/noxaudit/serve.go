@@ -160,6 +160,13 @@ func (p *program) addPages(front *server.Options, s *service, g *gate.Gate, app 
 		Pages: func(w http.ResponseWriter, r *http.Request, page auth.Page) {
 			pages.Message(w, r, page.Status, page.Title, page.Sentence, page.Link, page.LinkText)
 		},
+		Ask: func(w http.ResponseWriter, r *http.Request, q auth.Question) {
+			out := web.Question{Heading: q.Title, Text: q.Sentences, Action: "/auth/cli", Yes: q.Yes, No: q.No}
+			for _, f := range q.Fields {
+				out.Fields = append(out.Fields, [2]string{f.Name, f.Value})
+			}
+			pages.Ask(w, r, out)
+		},
 		Now: p.now, Rand: p.rand, Log: s.log,
 	})
 	if err != nil {

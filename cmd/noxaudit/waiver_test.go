@@ -47,6 +47,11 @@ func newDesk(h *hub, login string) *desk {
 	d := &desk{hub: h, login: login, settings: h.t.TempDir()}
 	d.browse = func(address string) {
 		b := authtest.SignedIn(h.t, h.sim, h.prog.config.BaseURL, login)
+		page := b.Do("GET", strings.TrimPrefix(address, b.Base), nil)
+		if csp := page.Header.Get("Content-Security-Policy"); !strings.Contains(csp, "http://127.0.0.1:") || !strings.Contains(csp, "frame-ancestors 'none'") ||
+			!strings.Contains(authtest.Text(page), "command line on laptop asks to act as "+login) {
+			h.t.Errorf("%d %s\n%s", page.StatusCode, csp, authtest.Text(page))
+		}
 		h.must(visit(b.CommandLine(login, address)))
 	}
 	return d

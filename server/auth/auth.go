@@ -78,14 +78,15 @@ func (l Limits) withDefaults() Limits {
 type Options struct {
 	Store                  *store.Store
 	Rights                 Rights
-	ClientID, ClientSecret string            // of the GitHub App
-	BaseURL                string            // where people reach this server: https, or http on this machine; no path
-	GitHubWebURL           string            // "https://github.com" (the default) or "https://HOST"
-	Pages                  Pages             // nil: plain ones
-	Limits                 Limits            //
-	Transport              http.RoundTripper // to GitHub; http.DefaultTransport
-	Now                    func() time.Time  // time.Now
-	Rand                   io.Reader         // of tokens: must be cryptographic; required
+	ClientID, ClientSecret string                                                   // of the GitHub App
+	BaseURL                string                                                   // where people reach this server: https, or http on this machine; no path
+	GitHubWebURL           string                                                   // "https://github.com" (the default) or "https://HOST"
+	Pages                  Pages                                                    // nil: plain ones
+	Ask                    func(w http.ResponseWriter, r *http.Request, q Question) // shows a question; nil: plainly
+	Limits                 Limits                                                   //
+	Transport              http.RoundTripper                                        // to GitHub; http.DefaultTransport
+	Now                    func() time.Time                                         // time.Now
+	Rand                   io.Reader                                                // of tokens: must be cryptographic; required
 	Log                    zerolog.Logger
 }
 
@@ -147,6 +148,9 @@ func New(o Options) (*Auth, error) {
 	}
 	if o.Pages == nil {
 		o.Pages = plainPages
+	}
+	if o.Ask == nil {
+		o.Ask = askPlainly
 	}
 	// Derived from a secret that every replica has, and the database has not.
 	key, err := hkdf.Key(sha256.New, []byte(o.ClientSecret), nil, "noxaudit sign-in flow", 32)

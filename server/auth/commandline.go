@@ -137,16 +137,42 @@ func decodeCLI(next string) (c cliRequest, person int64, ok bool) {
 	return c, person, ok
 }
 
-var confirmation = template.Must(template.New("confirm").Parse(`<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Sign in a command line · noxaudit</title>
-<main><h1>Sign in a command line?</h1>
-<p>A command line on <strong>{{.Host}}</strong> asks to act as <strong>{{.Login}}</strong>: to see and to ask for, approve, reject and revoke waivers, as you may.</p>
-<p>Agree only if you have just typed <code>noxaudit login</code> on this computer. If a page or a message sent you here, do not.</p>
-<form method="post" action="/auth/cli">
-<input type="hidden" name="port" value="{{.Port}}"><input type="hidden" name="state" value="{{.State}}"><input type="hidden" name="challenge" value="{{.Challenge}}"><input type="hidden" name="host" value="{{.Host}}">
-<p><button type="submit" name="answer" value="yes">Sign it in</button> <button type="submit" name="answer" value="no">No</button></p>
+// Question is what a person is asked before a command line is signed in. Whoever shows it posts Fields to /auth/cli,
+// with answer=yes or answer=no.
+type Question struct {
+	Title     string
+	Sentences []string
+	Fields    []Field // hidden
+	Yes, No   string  // on the buttons
+}
+
+// Field is a field of a form.
+type Field struct{ Name, Value string }
+
+func (c cliRequest) question(login string) Question {
+	return Question{
+		Title: "Sign in a command line?",
+		Sentences: []string{
+			"A command line on " + c.host + " asks to act as " + login + ": to see waivers, and to ask for, approve, reject and revoke them as " + login + " may.",
+			"Agree only if you have just typed noxaudit login on this computer. If a page or a message sent you here, do not.",
+		},
+		Fields: []Field{{"port", strconv.Itoa(c.port)}, {"state", c.state}, {"challenge", c.challenge}, {"host", c.host}},
+		Yes:    "Sign it in", No: "No",
+	}
+}
+
+var plainQuestion = template.Must(template.New("question").Parse(`<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{{.Title}} · noxaudit</title>
+<main><h1>{{.Title}}</h1>{{range .Sentences}}<p>{{.}}</p>{{end}}<form method="post" action="/auth/cli">
+{{range .Fields}}<input type="hidden" name="{{.Name}}" value="{{.Value}}">
+{{end}}<p><button type="submit" name="answer" value="yes">{{.Yes}}</button> <button type="submit" name="answer" value="no">{{.No}}</button></p>
 </form></main></html>
 `))
+
+func askPlainly(w http.ResponseWriter, _ *http.Request, q Question) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	_ = plainQuestion.Execute(w, q) // the client is gone: nobody is left to tell
+}
 
 // confirmCLI asks the person: GET /auth/cli. It writes nothing.
 func (a *Auth) confirmCLI(w http.ResponseWriter, r *http.Request) {
@@ -156,12 +182,29 @@ func (a *Auth) confirmCLI(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	me, _ := From(r.Context())
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
 	// Browsers hold the redirects of a form against form-action as well: to GitHub, and back to the machine.
-	h.Set("Content-Security-Policy", fmt.Sprintf("default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'self' %s http://127.0.0.1:%d", a.web, c.port))
-	h.Set("X-Frame-Options", "DENY")
-	_ = confirmation.Execute(w, map[string]any{"Host": c.host, "Login": me.Login, "Port": c.port, "State": c.state, "Challenge": c.challenge}) // the client is gone: nobody is left to tell
+	a.opts.Ask(framed{w, fmt.Sprintf("default-src 'none'; style-src 'self'; img-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self' %s http://127.0.0.1:%d", a.web, c.port)}, r, c.question(me.Login))
+}
+
+// framed sets the policy of the page with the question at the last moment, whoever shows it.
+type framed struct {
+	http.ResponseWriter
+	policy string
+}
+
+func (f framed) protect() {
+	f.Header().Set("Content-Security-Policy", f.policy)
+	f.Header().Set("X-Frame-Options", "DENY")
+}
+
+func (f framed) WriteHeader(status int) {
+	f.protect()
+	f.ResponseWriter.WriteHeader(status)
+}
+
+func (f framed) Write(b []byte) (int, error) {
+	f.protect()
+	return f.ResponseWriter.Write(b)
 }
 
 var badCLIRequest = Page{Status: http.StatusBadRequest, Title: "Not a request of noxaudit's command line",

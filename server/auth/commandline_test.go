@@ -263,7 +263,7 @@ func TestOnlyThePersonOnThisServersPageCanAgree(t *testing.T) {
 	form.Set("answer", "yes")
 
 	page := b.Do("GET", path, nil)
-	w.wantPage(page, 200, "act as <strong>ada</strong>")
+	w.wantPage(page, 200, "asks to act as ada")
 	h := page.Header
 	if csp := h.Get("Content-Security-Policy"); !strings.Contains(csp, "frame-ancestors 'none'") || !strings.Contains(csp, "default-src 'none'") ||
 		!strings.Contains(csp, "form-action 'self' "+w.sim.BaseURL()+" http://127.0.0.1:49152") || h.Get("X-Frame-Options") != "DENY" || h.Get("Cache-Control") != "no-store" {
@@ -287,7 +287,7 @@ func TestOnlyThePersonOnThisServersPageCanAgree(t *testing.T) {
 	if err != nil || to.Path != "/auth/login" {
 		t.Fatalf("nobody: %d %v", res.StatusCode, to)
 	}
-	if res := fresh.SignIn("bob", to.Query().Get("next")); !strings.Contains(authtest.Text(res), "act as <strong>bob</strong>") {
+	if res := fresh.SignIn("bob", to.Query().Get("next")); !strings.Contains(authtest.Text(res), "asks to act as bob") {
 		t.Errorf("after signing in: %d %s", res.StatusCode, authtest.Text(res))
 	}
 	// Somebody else at GitHub than here.

@@ -28,6 +28,7 @@ type messageView struct {
 	Heading, Text, Icon string
 	Button, Address     string
 	Plain               bool
+	Question            *Question // instead of a button
 }
 
 type accountsView struct {

@@ -331,6 +331,21 @@ func (h *Web) Message(w http.ResponseWriter, r *http.Request, status int, headin
 	render(h, w, r, status, messagePage, v)
 }
 
+// Question is a page that asks: two buttons that post Fields and answer=yes or answer=no to Action.
+type Question struct {
+	Heading string
+	Text    []string
+	Action  string
+	Fields  [][2]string // names and values
+	Yes, No string
+}
+
+// Ask shows a question of whoever serves Action.
+func (h *Web) Ask(w http.ResponseWriter, r *http.Request, q Question) {
+	Secure(w.Header())
+	render(h, w, r, http.StatusOK, messagePage, messageView{frame: h.frame(r, nil, q.Heading), Heading: q.Heading, Icon: "lock", Question: &q})
+}
+
 // SignIn is the page for nobody in particular; note is a sentence, "" for none.
 func (h *Web) SignIn(w http.ResponseWriter, r *http.Request, note string) {
 	Secure(w.Header())
