@@ -112,7 +112,18 @@ func hostName(s string) string {
 
 // back is the address on the person's machine, with what the command line gets.
 func (c cliRequest) back(key, value string) string {
-	return fmt.Sprintf("http://127.0.0.1:%d/?%s", c.port, url.Values{key: {value}, "state": {c.state}}.Encode())
+	return fmt.Sprintf("%s%d/?%s", loopbackOrigin, c.port, url.Values{key: {value}, "state": {c.state}}.Encode())
+}
+
+// loopbackOrigin begins the addresses of command lines; the port follows.
+const loopbackOrigin = "http://127.0.0.1:"
+
+// leave sends the browser on to a command line by way of a page. A redirect would do, but the browser may be here
+// because of a form on a page of GitHub's, whose policy knows this server and not the person's machine.
+func (a *Auth) leave(w http.ResponseWriter, r *http.Request, to string) {
+	w.Header().Set("Refresh", "0;url="+to)
+	a.opts.Pages(w, r, Page{Status: http.StatusOK, Title: "Back to the command line", Link: to, LinkText: "Go on",
+		Sentence: "The command line on this computer gets its answer now. If nothing happens, go on by hand."})
 }
 
 // cliMark begins what a flow leads to when it is for a command line: no address does.

@@ -302,7 +302,7 @@ func TestOnlyThePersonOnThisServersPageCanAgree(t *testing.T) {
 	res = b.Do("POST", "/auth/cli", form)
 	to, _ = res.Location()
 	res = b.Do("GET", "/auth/callback?error=access_denied&state="+url.QueryEscape(to.Query().Get("state")), nil)
-	if back := res.Header.Get("Location"); back != "http://127.0.0.1:49152/?error=access_denied&state="+cliState {
+	if back := strings.TrimPrefix(res.Header.Get("Refresh"), "0;url="); back != "http://127.0.0.1:49152/?error=access_denied&state="+cliState {
 		t.Errorf("a no at GitHub leads to %q", back)
 	}
 	// A person who agreed at GitHub without having been asked here: the flow is not in that browser.

@@ -10,7 +10,7 @@ type Page struct {
 	Status         int
 	Title          string
 	Sentence       string // what happened, what it means, what to do next
-	Link, LinkText string // a way on, on this server; "" for none
+	Link, LinkText string // a way on, on this server or on the person's own machine; "" for none
 }
 
 // Pages shows a page. It sets the status; some headers are set already.

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -46,6 +47,10 @@ func (a *Auth) callback(w http.ResponseWriter, r *http.Request) {
 	next, err := a.finish(w, r)
 	if err != nil {
 		a.refuse(w, r, err)
+		return
+	}
+	if strings.HasPrefix(next, loopbackOrigin) {
+		a.leave(w, r, next)
 		return
 	}
 	http.Redirect(w, r, next, http.StatusSeeOther)

@@ -170,5 +170,5 @@ func (b *Browser) CommandLine(login, address string) string {
 		b.t.Fatal(err)
 	}
 	res = b.Do("GET", strings.TrimPrefix(b.Agree(login, to), b.Base), nil, "Sec-Fetch-Site", "cross-site")
-	return res.Header.Get("Location")
+	return strings.TrimPrefix(res.Header.Get("Refresh"), "0;url=")
 }
