@@ -18,8 +18,8 @@ build: ## build bin/noxaudit, one static binary
 demo: build ## build and run the demo: a simulated GitHub and noxaudit, nothing else needed
 	bin/noxaudit demo
 
-test: ## run all tests, with a private PostgreSQL; nothing is skipped
-	.ci/postgres .ci/test ./...
+test: ## run all tests, with a private PostgreSQL and a browser; nothing is skipped
+	.ci/browser .ci/postgres .ci/test ./...
 
 lint: ## formatting, go vet, staticcheck, tidy modules
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \

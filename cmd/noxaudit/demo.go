@@ -161,7 +161,6 @@ type running struct {
 	app         githubsim.App
 	dir         string
 	github, web string // addresses
-	pages       bool   // web serves report pages
 	ended       chan error
 	end         context.CancelFunc
 	closeLog    func() error
@@ -266,27 +265,10 @@ func (p *program) startDemo(ctx context.Context, o demoOptions) (_ *running, err
 			return nil, err
 		}
 	}
-	var links []simweb.Link
-	if d.pages = answers(ctx, d.web+"/"); d.pages {
-		links = append(links, simweb.Link{Text: "noxaudit's report", URL: d.web + "/"})
-	}
+	links := []simweb.Link{{Text: "noxaudit's report", URL: d.web + "/"}}
 	h := simweb.New(simweb.Options{Server: d.sim, People: visitors(), Links: links, Now: clock.Now, Wait: 3 * time.Second})
 	pages.Store(&h)
 	return d, nil
-}
-
-// answers says whether there is a page, perhaps behind a sign-in.
-func answers(ctx context.Context, url string) bool {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return false
-	}
-	resp, err := http.DefaultTransport.RoundTrip(req)
-	if err != nil {
-		return false
-	}
-	resp.Body.Close()
-	return resp.StatusCode < 400
 }
 
 // past installs the App some weeks ago and lives through the time since.
@@ -413,10 +395,7 @@ func (d *running) welcome(w io.Writer, took time.Duration, temporary bool) {
 	if temporary {
 		kept += " (removed at the end; --data-dir DIR keeps it)"
 	}
-	report := ""
-	if d.pages {
-		report = fmt.Sprintf(" 10. Open the report       %s/ and sign in as %s.\n", d.web, demo.Owner)
-	}
+	report := fmt.Sprintf(" 10. Open the report       %s/ and sign in as %s.\n", d.web, demo.Owner)
 	fmt.Fprintf(w, `noxaudit demo, ready after %.1f s
 
   Simulated GitHub  %s
