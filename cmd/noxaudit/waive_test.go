@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"regexp"
 	"strings"
 	"testing"
@@ -57,31 +58,45 @@ func (c *court) say(by, body string) (reply, reaction string) {
 
 func (c *court) sayOn(number int, by, body string) (reply, reaction string) {
 	c.t.Helper()
-	before, err := c.sim.Comments(repoName, number)
-	c.must(err)
 	id, err := c.sim.Comment(by, repoName, number, body)
 	c.must(err)
 	deadline := time.After(2 * time.Minute)
 	for {
 		all, err := c.sim.Comments(repoName, number)
 		c.must(err)
-		reaction = ""
+		reply, reaction = "", ""
 		for _, m := range all {
 			if m.ID == id {
 				for r := range m.Reactions {
 					reaction = r
 				}
 			}
+			if strings.Contains(m.Body, fmt.Sprintf("noxaudit:comment:%d:done", id)) {
+				reply = m.Body
+			}
 		}
-		if reaction != "" && len(all) == len(before)+2 {
-			return all[len(all)-1].Body, reaction
+		if reaction != "" && reply != "" {
+			return reply, reaction
 		}
 		select {
 		case <-deadline:
-			c.t.Fatalf("%s said %q and was not answered: reaction %q, %d comments", by, body, reaction, len(all)-len(before))
+			c.t.Fatalf("%s said %q and was not answered: reaction %q, reply %q", by, body, reaction, reply)
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
+}
+
+// commandOf is the last comment of a person.
+func (c *court) commandOf(login string) (id int64) {
+	c.t.Helper()
+	all, err := c.sim.Comments(repoName, c.number)
+	c.must(err)
+	for _, m := range all {
+		if m.Author == login {
+			id = m.ID
+		}
+	}
+	return id
 }
 
 func (c *court) until(sha, conclusion string) githubsim.Check {
@@ -157,14 +172,7 @@ func TestAbuse01AnEditedOrDeletedApprovalSuspendsTheWaiver(t *testing.T) {
 			w := c.waive()
 			c.say("sam", "/noxaudit approve "+w)
 			c.until(c.sha, "success")
-			all, err := c.sim.Comments(repoName, c.number)
-			c.must(err)
-			var id int64
-			for _, m := range all {
-				if strings.HasPrefix(m.Body, "/noxaudit approve") {
-					id = m.ID
-				}
-			}
+			id := c.commandOf("sam")
 			if how == "edited" {
 				c.must(c.sim.EditComment("sam", id, "never mind"))
 			} else {
@@ -258,9 +266,7 @@ func TestAbuse18ACommentWhoseWebhookWasNeverSentIsFound(t *testing.T) {
 	w := c.waive()
 	c.say("sam", "/noxaudit approve "+w)
 	c.until(c.sha, "success")
-	all, err := c.sim.Comments(repoName, c.number)
-	c.must(err)
-	c.must(c.sim.EditComment("sam", all[len(all)-2].ID, "never mind")) // its webhook is lost, too
+	c.must(c.sim.EditComment("sam", c.commandOf("sam"), "never mind")) // its webhook is lost, too
 	c.until(c.sha, "failure")
 }
 

@@ -83,3 +83,21 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+func TestTheCheapestDialectIsSpoken(t *testing.T) {
+	for _, c := range []struct {
+		refs []string
+		want string
+	}{
+		{[]string{"refs/pull/7/head", "refs/heads/main"}, "0"},
+		{[]string{"refs/pull/1000/head"}, "0"},
+		{[]string{"refs/pull/7/head", "refs/pull/1001/head"}, "2"},
+		{[]string{"refs/heads/main"}, "2"},
+		{[]string{"refs/pull/7/head", strings.Repeat("a", 40)}, "2"},
+		{[]string{"refs/pull/x/head"}, "2"},
+	} {
+		if got := dialect(c.refs); got != "protocol.version="+c.want {
+			t.Errorf("%v: %s", c.refs, got)
+		}
+	}
+}
