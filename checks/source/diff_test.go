@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/noxaudit/noxaudit/internal/name"
 	"pgregory.net/rapid"
 )
@@ -42,6 +43,19 @@ func both(t testing.TB, r *Repository, base, head name.Commit) []Change {
 	to, err := r.Commit(t.Context(), head)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, s := range []*Snapshot{from, to} { // one of them was made out of another listing, where it could be
+		full, err := r.list(t.Context(), s.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, pair := range map[string][2]any{
+			"entries": {full.entries, s.entries}, "skipped": {full.skipped, s.skipped}, "notes": {full.notes, s.notes}, "twice": {full.twice, s.twice},
+		} {
+			if d := cmp.Diff(pair[0], pair[1], cmpopts.EquateEmpty()); d != "" {
+				t.Fatalf("%s of the derived listing differ (-listed +derived):\n%s", what, d)
+			}
+		}
 	}
 	listed, err := to.Diff(t.Context(), from)
 	if err != nil {

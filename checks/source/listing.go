@@ -19,6 +19,8 @@ type listing struct {
 	entries []Entry   // sorted by Path, then Raw
 	skipped []Skipped // sorted by Path
 	notes   []Skipped // sorted by Path
+	left    []Entry   // what is in skipped, as it was found
+	twice   bool      // something is listed twice
 }
 
 // lister makes a listing of what git or the disk tells, within the limits.
@@ -77,6 +79,8 @@ func (l *lister) skip(e Entry, reason string) {
 		path = strings.ToValidUTF8(shown(path, 500), "")
 	}
 	l.list.skipped = append(l.list.skipped, Skipped{path, reason, e.Blob})
+	e.Path = ""
+	l.list.left = append(l.list.left, e)
 }
 
 // done sorts, and takes out what is listed twice: such a tree is damaged or hostile, and tools disagree on
@@ -90,6 +94,7 @@ func (l *lister) done() *listing {
 	folded := make(map[string]string, len(entries))
 	for _, e := range entries {
 		if n := len(kept); n > 0 && kept[n-1].Raw == e.Raw {
+			l.list.twice = true
 			l.skip(e, "listed twice in its tree: only the first is assessed")
 			continue
 		}
@@ -106,7 +111,12 @@ func (l *lister) done() *listing {
 		}
 	}
 	l.list.entries = slices.Clip(kept)
-	slices.SortStableFunc(l.list.skipped, func(a, b Skipped) int { return cmp.Compare(a.Path, b.Path) })
+	if len(kept) == 0 {
+		l.list.entries = nil
+	}
+	slices.SortFunc(l.list.skipped, func(a, b Skipped) int {
+		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Blob, b.Blob))
+	})
 	return &l.list
 }
 
@@ -280,6 +290,16 @@ func (r *Listings) get(tree string) *listing {
 		}
 	}
 	return nil
+}
+
+// last is the listing that was asked for last, and its tree; nil for none.
+func (r *Listings) last() (string, *listing) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.list) == 0 {
+		return "", nil
+	}
+	return r.list[0].tree, r.list[0].listing
 }
 
 func (r *Listings) put(tree string, l *listing) {

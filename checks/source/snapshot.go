@@ -29,8 +29,13 @@ func (r *Repository) Commit(ctx context.Context, c name.Commit) (*Snapshot, erro
 	}
 	l := r.recent.get(tree)
 	if l == nil {
-		if l, err = r.list(ctx, tree); err != nil {
-			return nil, fmt.Errorf("list commit %s: %w", c.Short(), err)
+		if near, known := r.recent.last(); known != nil {
+			l = r.derive(ctx, near, known, tree)
+		}
+		if l == nil {
+			if l, err = r.list(ctx, tree); err != nil {
+				return nil, fmt.Errorf("list commit %s: %w", c.Short(), err)
+			}
 		}
 		r.recent.put(tree, l)
 	}
@@ -75,6 +80,59 @@ func (r *Repository) list(ctx context.Context, tree string) (*listing, error) {
 		}
 	}
 	return l.done(), nil
+}
+
+// What a listing may differ in from the last one to be made of it: beyond that, git lists faster.
+const (
+	deriveFolders = 300
+	deriveEntries = 5000
+)
+
+// derive makes the listing of a tree out of another one and what the two differ in: a push changes few of many files.
+// It is what list would say, or nil where list has to be asked, for whatever reason.
+func (r *Repository) derive(ctx context.Context, near string, known *listing, tree string) *listing {
+	if known.twice {
+		return nil
+	}
+	w := treeWalk{Repository: r, ctx: ctx, most: deriveFolders}
+	if err := w.folders("", 1, [2]string{near, tree}); err != nil || w.cut || len(w.found[0])+len(w.found[1]) > deriveEntries {
+		return nil
+	}
+	gone := make(map[string]bool, len(w.found[0]))
+	for _, e := range w.found[0] {
+		gone[e.Raw] = true
+	}
+	var ids []string
+	for _, e := range w.found[1] {
+		ids = append(ids, e.Blob)
+	}
+	sizes, err := r.sizes(ctx, ids)
+	if err != nil {
+		return nil
+	}
+	l := lister{limits: r.git.limits}
+	l.list.entries = make([]Entry, 0, len(known.entries)+len(w.found[1]))
+	for _, part := range [][]Entry{known.entries, known.left} {
+		for _, e := range part {
+			if !gone[e.Raw] {
+				if l.add(e, "") != nil {
+					return nil
+				}
+			}
+		}
+	}
+	for i, e := range w.found[1] {
+		if e.Mode != Submodule {
+			e.Size = sizes[i]
+		}
+		if l.add(e, "") != nil {
+			return nil
+		}
+	}
+	if d := l.done(); !d.twice {
+		return d
+	}
+	return nil
 }
 
 // ID is the object id of a commit's tree, or "worktree-" and the digest of a working tree's entries

@@ -65,7 +65,9 @@ type treeWalk struct {
 	ctx    context.Context
 	found  [2][]Entry
 	opened int
-	names  int // bytes of all paths found
+	names  int  // bytes of all paths found
+	most   int  // folders to open; 0: Limits.Files
+	cut    bool // something lies too deep to be looked at
 }
 
 // treeNode is one line of a tree object.
@@ -78,8 +80,12 @@ type treeNode struct {
 
 // folders compares two trees; an id may be "", a tree that is not there.
 func (w *treeWalk) folders(prefix string, depth int, ids [2]string) error {
+	if ids[0] == ids[1] {
+		return nil
+	}
 	// What lies deeper is kept out of every listing, so there is nothing to find.
-	if ids[0] == ids[1] || depth > w.git.limits.Depth || len(prefix) > w.git.limits.PathBytes {
+	if depth > w.git.limits.Depth || len(prefix) > w.git.limits.PathBytes {
+		w.cut = true
 		return nil
 	}
 	var nodes [2]map[string][]treeNode
@@ -143,7 +149,11 @@ func (w *treeWalk) all(prefix string, depth, side int, n treeNode) error {
 const treeBytes = 64 << 20
 
 func (w *treeWalk) open(id string) ([]treeNode, error) {
-	if w.opened++; w.opened > w.git.limits.Files {
+	most := w.git.limits.Files
+	if w.most > 0 {
+		most = min(most, w.most)
+	}
+	if w.opened++; w.opened > most {
 		return nil, &TooLargeError{What: "changed folders", Size: -1, Limit: int64(w.git.limits.Files)}
 	}
 	body, err := w.objects.read(w.ctx, id, "tree", true, treeBytes)
