@@ -523,6 +523,11 @@ func (d *hearing) act(ctx context.Context, c waiver.Command, a *answer) error {
 	if err != nil {
 		return err
 	}
+	if c.Verb == waiver.VerbApprove {
+		if err := d.elsewhere(ctx, w); err != nil {
+			return err
+		}
+	}
 	if next.Version == w.Version {
 		a.text = "You had approved " + w.Name() + " already; nothing changed."
 		return nil
@@ -536,6 +541,44 @@ func (d *hearing) act(ctx context.Context, c waiver.Command, a *answer) error {
 		content["note"] = c.Note
 	}
 	return d.keep(next, row.Version, event, a, content)
+}
+
+// askedElsewhere is how many other pull requests GitHub is asked about for one approval; of more it is known who opened
+// them and who pushed last.
+const askedElsewhere = 10
+
+// elsewhere refuses who has a part in another open pull request that shows the finding: the waiver would hold there too,
+// so it would be asked for where one has none, and approved for one's own.
+func (d *hearing) elsewhere(ctx context.Context, w waiver.Waiver) error {
+	open, err := d.tenant.OpenPulls(ctx, d.repo())
+	if err != nil {
+		return err
+	}
+	asked := 0
+	for _, row := range open {
+		if row.Number == w.Document.Asked.Pull {
+			continue
+		}
+		last, err := d.g.lastVerdict(ctx, d.tenant, d.repo(), "pull/"+strconv.Itoa(row.Number), row.Head)
+		if err != nil {
+			return err
+		}
+		if last == nil || !mentions(*last, []string{w.Document.Finding.Fingerprint}) {
+			continue
+		}
+		part := row.AuthorID == d.who.ID || row.Pusher == d.who.ID
+		if asked++; !part && asked <= askedElsewhere {
+			p, err := d.pull(ctx, row.Number)
+			if err != nil {
+				return err
+			}
+			part = p.Author == d.who.ID || slices.Contains(p.Contributors, d.who.ID) || slices.Contains(d.named[row.Number], strings.ToLower(d.who.Login))
+		}
+		if part {
+			return refusal(waiver.OwnWork, "You have a part in pull request #%d, where %s would hold too. Somebody without a part in it decides.", row.Number, w.ID)
+		}
+	}
+	return nil
 }
 
 // waiverOf is the waiver of this repository that a target names.

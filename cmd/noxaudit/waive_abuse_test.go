@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -113,4 +114,20 @@ func TestARevokedWaiverTurnsTheMergeGroupRedToo(t *testing.T) {
 	c.say("max", "/noxaudit revoke "+w+` reason="The key was used by somebody else."`)
 	c.until(c.sha, "failure")
 	c.until(group, "failure")
+}
+
+func TestNobodyApprovesInAnotherPullRequestWhatTheirOwnShows(t *testing.T) {
+	c := newCourt(newHub(t))
+	w := c.waive()
+	c.must(c.sim.PushCommit("sam", repoName, "twin", c.sha))
+	p, err := c.sim.OpenPull("sam", repoName, githubsim.PullSpec{Title: "twin", Head: "twin", Base: "main"})
+	c.must(err)
+	c.checkUntil(c.sha, func(k githubsim.Check) bool { return strings.Contains(k.Summary, "#\u200b"+strconv.Itoa(p.Number)) })
+	if reply, reaction := c.say("sam", "/noxaudit approve "+w); reaction == "rocket" || !strings.Contains(reply, "have a part") {
+		t.Fatalf("sam approved what sam's own pull request shows: %s\n%s", reaction, reply)
+	}
+	if reply, reaction := c.say("max", "/noxaudit approve "+w); reaction != "rocket" {
+		t.Fatalf("%s\n%s", reaction, reply)
+	}
+	c.until(c.sha, "success")
 }
