@@ -56,6 +56,15 @@ func reply(as []answer) string {
 	return b.String()
 }
 
+// fitting shortens an answer to what is kept of one: what is decided must not fail for its wording.
+func fitting(answer string) string {
+	const rest = "\n\nThe rest did not fit here.\n"
+	if len(answer) <= store.MaxAnswerBytes {
+		return answer
+	}
+	return strings.ToValidUTF8(answer[:store.MaxAnswerBytes-len(rest)], "") + rest
+}
+
 // card shows a waiver: what it is about, where it stands, and the lines to copy.
 func card(b *strings.Builder, w waiver.Waiver) {
 	d := w.Document

@@ -42,6 +42,12 @@ func (g *Gate) remarked(ctx context.Context, tenant *store.Tenant, c *store.Chan
 	content["surface"], content["remark"], content["pull"] = r.Surface, strconv.FormatInt(r.ID, 10), r.Pull
 	known, err := tenant.CommandByID(ctx, ev.Origin.Repo.ID, r.Surface, r.ID)
 	switch {
+	case err == nil && r.Action == "created" && known.State == store.CommandDone && canon.Digest([]byte(r.Body)) != known.Digest:
+		// GitHub's times are whole seconds: one that a list shows as never edited was edited in the second of its creation.
+		edited := *r
+		edited.Action = "edited"
+		ev.Remark = &edited
+		return g.tampered(ctx, tenant, c, ev, known)
 	case err == nil && r.Action == "created":
 		return fmt.Errorf("remark: %w", store.ErrAlreadyDone)
 	case err == nil:
@@ -49,7 +55,7 @@ func (g *Gate) remarked(ctx context.Context, tenant *store.Tenant, c *store.Chan
 	case !errors.Is(err, store.ErrNotFound):
 		return err
 	case r.Action != "created":
-		return nil // nothing ever rested on it; an edit never acts
+		return g.unheard(ctx, tenant, c, ev, people)
 	}
 	parsed := waiver.ParseComment(r.Body)
 	if len(parsed.Lines) == 0 && parsed.Refusal == nil {
@@ -64,6 +70,31 @@ func (g *Gate) remarked(ctx context.Context, tenant *store.Tenant, c *store.Chan
 	}
 	d.via = r.Surface
 	return d.remark(ctx, r, ev.Sender, parsed)
+}
+
+// unheard remembers that a command was edited or deleted that was not heard yet: webhooks overtake each other, and its
+// own may wait until GitHub says what its author may do. Nothing ever rested on it, and nothing must come to.
+func (g *Gate) unheard(ctx context.Context, tenant *store.Tenant, c *store.Change, ev Event, people People) error {
+	r := ev.Remark
+	commands := func(body string) bool {
+		p := waiver.ParseComment(body)
+		return len(p.Lines) > 0 || p.Refusal != nil
+	}
+	if !commands(r.Body) && !commands(r.Was) {
+		return nil
+	}
+	state := store.CommandEdited
+	if r.Action == "deleted" {
+		state = store.CommandDeleted
+	}
+	c.Repositories = append(c.Repositories, repositoryOf(ev.Origin, true))
+	d := g.hearing(tenant, c, ev.Origin, people)
+	d.who, d.pullNumber, d.via = r.Author, r.Pull, r.Surface
+	d.place = waiver.Place{Comment: r.ID, Body: canon.Digest([]byte(r.Body))}
+	c.Command = &store.Command{
+		Repository: d.repo(), Surface: r.Surface, ID: r.ID, Pull: r.Pull, Author: r.Author.ID, Digest: d.place.Body, State: state, Unheard: true, At: d.at,
+	}
+	return d.record("command."+state, map[string]string{}, map[string]any{"acted": "", "by": ev.Sender})
 }
 
 func (g *Gate) hearing(tenant *store.Tenant, c *store.Change, origin Origin, people People) *hearing {
@@ -178,7 +209,7 @@ func (d *hearing) conclude(ctx context.Context, command *store.Command, before i
 		command.Reaction = reactRefused
 	}
 	if before < answersPerHour {
-		command.Answer = reply(d.answers)
+		command.Answer = fitting(reply(d.answers))
 	}
 	command.Waivers = sortedKeys(d.touched)
 	return d.rejudge(ctx)
@@ -188,6 +219,9 @@ func (d *hearing) conclude(ctx context.Context, command *store.Command, before i
 func (d *hearing) rejudge(ctx context.Context) error {
 	var about []string
 	for _, id := range sortedKeys(d.touched) {
+		if d.touched[id].Since == "" {
+			continue // never in force: nothing is judged otherwise by it
+		}
 		about = append(about, d.touched[id].Document.Finding.Fingerprint)
 	}
 	return d.g.affected(ctx, d.tenant, d.c, d.repo(), about)
@@ -304,10 +338,11 @@ func (d *hearing) pull(ctx context.Context, number int) (*waiver.Pull, error) {
 		return nil, err
 	}
 	p := &waiver.Pull{
-		Number: number, Open: now.Open, Head: now.Head, Author: now.Author, Contributors: now.Contributors,
-		LastPusher: now.Author, Unattributed: now.Unattributed,
+		Number: number, Open: now.Open, Head: now.Head, Author: now.Author, Contributors: now.Contributors, Unattributed: now.Unattributed,
 	}
-	if row, err := d.tenant.Pull(ctx, d.repo(), number); err == nil && row.Pusher != 0 {
+	// GitHub does not say who pushed, only its webhooks do: of another head, or where none told, it is not known. It is
+	// not taken for the author, since a commit's author is whoever the pusher says.
+	if row, err := d.tenant.Pull(ctx, d.repo(), number); err == nil && row.Head == now.Head {
 		p.LastPusher = row.Pusher
 	} else if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, err
@@ -488,6 +523,11 @@ func (d *hearing) act(ctx context.Context, c waiver.Command, a *answer) error {
 	if err != nil {
 		return err
 	}
+	if c.Verb == waiver.VerbApprove {
+		if err := d.elsewhere(ctx, w); err != nil {
+			return err
+		}
+	}
 	if next.Version == w.Version {
 		a.text = "You had approved " + w.Name() + " already; nothing changed."
 		return nil
@@ -501,6 +541,44 @@ func (d *hearing) act(ctx context.Context, c waiver.Command, a *answer) error {
 		content["note"] = c.Note
 	}
 	return d.keep(next, row.Version, event, a, content)
+}
+
+// askedElsewhere is how many other pull requests GitHub is asked about for one approval; of more it is known who opened
+// them and who pushed last.
+const askedElsewhere = 10
+
+// elsewhere refuses who has a part in another open pull request that shows the finding: the waiver would hold there too,
+// so it would be asked for where one has none, and approved for one's own.
+func (d *hearing) elsewhere(ctx context.Context, w waiver.Waiver) error {
+	open, err := d.tenant.OpenPulls(ctx, d.repo())
+	if err != nil {
+		return err
+	}
+	asked := 0
+	for _, row := range open {
+		if row.Number == w.Document.Asked.Pull {
+			continue
+		}
+		last, err := d.g.lastVerdict(ctx, d.tenant, d.repo(), "pull/"+strconv.Itoa(row.Number), row.Head)
+		if err != nil {
+			return err
+		}
+		if last == nil || !mentions(*last, []string{w.Document.Finding.Fingerprint}) {
+			continue
+		}
+		part := row.AuthorID == d.who.ID || row.Pusher == d.who.ID
+		if asked++; !part && asked <= askedElsewhere {
+			p, err := d.pull(ctx, row.Number)
+			if err != nil {
+				return err
+			}
+			part = p.Author == d.who.ID || slices.Contains(p.Contributors, d.who.ID) || slices.Contains(d.named[row.Number], strings.ToLower(d.who.Login))
+		}
+		if part {
+			return refusal(waiver.OwnWork, "You have a part in pull request #%d, where %s would hold too. Somebody without a part in it decides.", row.Number, w.ID)
+		}
+	}
+	return nil
 }
 
 // waiverOf is the waiver of this repository that a target names.
@@ -590,7 +668,11 @@ func (g *Gate) tampered(ctx context.Context, tenant *store.Tenant, c *store.Chan
 		if err != nil {
 			return err
 		}
-		next, err := waiver.Apply(w, waiver.Suspend{Cause: cause, Surface: surface, Comment: r.ID, At: r.At}, waiver.Facts{Time: d.at})
+		at := r.At
+		if cause == waiver.Deleted {
+			at = time.Time{} // GitHub tells when the comment last changed, not when it was deleted: that is now
+		}
+		next, err := waiver.Apply(w, waiver.Suspend{Cause: cause, Surface: surface, Comment: r.ID, At: at}, waiver.Facts{Time: d.at})
 		var no *waiver.Refusal
 		switch {
 		case errors.As(err, &no):
@@ -610,7 +692,7 @@ func (g *Gate) tampered(ctx context.Context, tenant *store.Tenant, c *store.Chan
 		return err
 	}
 	if known.State != state {
-		command.Answer, command.Reaction = suspensions(suspended, cause), ""
+		command.Answer, command.Reaction = fitting(suspensions(suspended, cause)), ""
 		c.Command = &command
 	}
 	var about []string

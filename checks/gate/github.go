@@ -121,6 +121,7 @@ type RemarkEvent struct {
 	ID      int64
 	Pull    int
 	Body    string
+	Was     string       // of an edited one: what it said before, where GitHub tells
 	Author  waiver.Actor // who wrote it; the event's sender may be somebody else
 	Touched bool         // of a created one: it has been edited since
 	At      time.Time    // when that happened

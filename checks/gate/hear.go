@@ -84,6 +84,9 @@ func (g *Gate) Hear(ctx context.Context, key store.DeliveryKey, parse Parse, peo
 		if errors.Is(hearErr, store.ErrStale) && again < maxOvertaken { // a waiver changed meanwhile
 			continue
 		}
+		if passing(ctx, hearErr) != nil { // it did not bring the process down: what it waits for will pass
+			hearErr = errors.Join(hearErr, tenant.DeliverySpared(context.WithoutCancel(ctx), key.GUID))
+		}
 		return heard, hearErr
 	}
 }

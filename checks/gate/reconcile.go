@@ -155,6 +155,7 @@ func (g *Gate) reconcileComments(ctx context.Context, forge Forge, people People
 	if err != nil {
 		return err
 	}
+	var problems []error // one that cannot be heard does not keep the others from it
 	for _, r := range remarks {
 		at := g.Now()
 		c := store.Change{Time: at}
@@ -164,18 +165,22 @@ func (g *Gate) reconcileComments(ctx context.Context, forge Forge, people People
 		if errors.Is(err, store.ErrAlreadyDone) || err == nil && c.Command == nil {
 			continue // it was heard, or says nothing to us
 		}
-		if err != nil {
+		if passing(ctx, err) != nil {
 			return err
+		}
+		if err != nil {
+			problems = append(problems, fmt.Errorf("comment %d: %w", r.ID, err))
+			continue
 		}
 		if err := g.entry(&c, at, o.Repo.Account, "deliveries", "comment.found", ledger.Actor{Kind: "system", Name: "noxaudit"},
 			map[string]string{"repository": o.Repo.ID}, content); err != nil {
 			return err
 		}
 		if err := done(tenant.Commit(ctx, c)); err != nil && !errors.Is(err, store.ErrStale) { // stale: the next round
-			return err
+			problems = append(problems, fmt.Errorf("comment %d: %w", r.ID, err))
 		}
 	}
-	return nil
+	return errors.Join(problems...)
 }
 
 // closed takes in which of the pull requests known before are open no more. GitHub is asked twice: when one is closed

@@ -95,7 +95,9 @@ func waiverRow(w waiver.Waiver, from int64) (store.Waiver, error) {
 	return row, nil
 }
 
-// affected are the heads of a repository whose last verdict was about one of these findings, each to be judged again.
+// affected are the heads of a repository whose last verdict was about one of these findings, each to be judged again;
+// and those that are being looked at: the waivers that their verdict will rest on may have been read already. Heads of
+// merge groups are among them, since what is waived in a pull request is waived in its group.
 func (g *Gate) affected(ctx context.Context, tenant *store.Tenant, c *store.Change, repository string, fingerprints []string) error {
 	if len(fingerprints) == 0 {
 		return nil
@@ -117,7 +119,22 @@ func (g *Gate) affected(ctx context.Context, tenant *store.Tenant, c *store.Chan
 	} else if !l.Head.IsZero() {
 		places = append(places, place{"default", l.Head})
 	}
+	groups, err := tenant.QueuedGroups(ctx, repository)
+	if err != nil {
+		return err
+	}
+	for _, m := range groups {
+		places = append(places, place{"queue", m.Head})
+	}
 	for _, p := range places {
+		h, err := tenant.Head(ctx, repository, p.head)
+		if unlessUnknown(err) != nil {
+			return err
+		}
+		if err == nil && h.Wanted > h.Done {
+			rejudge(c, repository, p.head)
+			continue
+		}
 		last, err := g.lastVerdict(ctx, tenant, repository, p.line, p.head)
 		if err != nil {
 			return err
@@ -125,11 +142,15 @@ func (g *Gate) affected(ctx context.Context, tenant *store.Tenant, c *store.Chan
 		if last == nil || !mentions(*last, fingerprints) {
 			continue
 		}
-		if !slices.ContainsFunc(c.Want, func(w store.Want) bool { return w.Repository == repository && w.SHA == p.head }) && len(c.Want) < store.MaxWants {
-			c.Want = append(c.Want, store.Want{Repository: repository, SHA: p.head, Rejudge: true})
-		}
+		rejudge(c, repository, p.head)
 	}
 	return nil
+}
+
+func rejudge(c *store.Change, repository string, head name.Commit) {
+	if !slices.ContainsFunc(c.Want, func(w store.Want) bool { return w.Repository == repository && w.SHA == head }) && len(c.Want) < store.MaxWants {
+		c.Want = append(c.Want, store.Want{Repository: repository, SHA: head, Rejudge: true})
+	}
 }
 
 // mentions reports whether a verdict acts on a finding, or may, where its lists are cut.

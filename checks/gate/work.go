@@ -115,8 +115,12 @@ func (g *Gate) generation(ctx context.Context, tenant *store.Tenant, key store.H
 		again   bool
 	)
 	if h.Done >= h.AuditWanted && h.State == store.CheckCompleted {
-		if tolds, again, err = g.rejudgeAll(ctx, origin, key.SHA, occasions); err != nil {
+		tolds, again, err = g.rejudgeAll(ctx, origin, key.SHA, occasions)
+		if err := passing(ctx, err); err != nil {
 			return err
+		}
+		if err != nil { // what it rests on cannot be read: the check must not stay as it is for that
+			tolds, again = nil, false
 		}
 	}
 	if !again {

@@ -213,6 +213,11 @@ func remarkEvent(event, action string, body []byte) (*gate.RemarkEvent, error) {
 		} `json:"pull_request"`
 		Comment *wireRemark `json:"comment"`
 		Review  *wireRemark `json:"review"`
+		Changes struct {
+			Body struct {
+				From string `json:"from"`
+			} `json:"body"`
+		} `json:"changes"`
 	}
 	if err := json.Unmarshal(body, &p); err != nil {
 		return nil, err
@@ -238,10 +243,11 @@ func remarkEvent(event, action string, body []byte) (*gate.RemarkEvent, error) {
 	case from == nil || from.ID <= 0:
 		return nil, errors.New("no comment with an id")
 	}
-	r.ID, r.Body = from.ID, from.Body
+	r.ID, r.Body, r.Was = from.ID, from.Body, p.Changes.Body.From
 	r.Author = from.author()
 	r.At = from.Updated.UTC()
-	r.Touched = action == "created" && from.Updated.After(from.Created)
+	// A review has no time of its creation; GitHub may say when it changed, which is when it was submitted.
+	r.Touched = action == "created" && !from.Created.IsZero() && from.Updated.After(from.Created)
 	if from.Updated.IsZero() {
 		r.At = from.Submitted.UTC()
 	}

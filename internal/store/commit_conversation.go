@@ -18,11 +18,11 @@ func (w *writer) applyCommand(ctx context.Context, p prepared) error {
 	noun := fmt.Sprintf("command in %s %d", c.Surface, c.ID)
 	var n int
 	var err error
-	if c.State == CommandDone {
+	if c.State == CommandDone || c.Unheard {
 		n, err = w.exec(ctx, noun, `INSERT INTO command (account, repository, surface, id, pull, author, digest, state, waivers, reaction, answer, answered, at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, 'done', $8, $9, $10, $11, $12) ON CONFLICT (account, repository, surface, id) DO NOTHING`,
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $13, $8, $9, $10, $11, $12) ON CONFLICT (account, repository, surface, id) DO NOTHING`,
 			c.Repository, c.Surface, c.ID, int64(c.Pull), c.Author, c.Digest, strings.Join(c.Waivers, " "), c.Reaction, column(c.Answer),
-			c.Answer == "" && c.Reaction == "", p.Time.UnixMicro())
+			c.Answer == "" && c.Reaction == "", p.Time.UnixMicro(), c.State)
 	} else {
 		n, err = w.exec(ctx, noun, `UPDATE command SET state = $5, answer = CASE WHEN $6 = '' THEN answer ELSE $6 END,
 				answered = CASE WHEN $6 = '' THEN answered ELSE FALSE END, reaction = CASE WHEN $6 = '' THEN reaction ELSE '' END, at = $7
@@ -32,10 +32,13 @@ func (w *writer) applyCommand(ctx context.Context, p prepared) error {
 	if err != nil {
 		return err
 	}
-	if n != 1 {
-		return fmt.Errorf("%s: %w", noun, ErrAlreadyDone)
+	switch {
+	case n == 1:
+		return nil
+	case c.Unheard:
+		return fmt.Errorf("%s: %w", noun, ErrStale)
 	}
-	return nil
+	return fmt.Errorf("%s: %w", noun, ErrAlreadyDone)
 }
 
 // applyWaivers compares and sets, waiver by waiver in the order of their ids.

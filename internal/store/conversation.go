@@ -59,6 +59,7 @@ type Command struct {
 	Author     int64
 	Digest     string // of the body that was acted on
 	State      string
+	Unheard    bool     // write only: it was edited or deleted before it was recorded. One that is known meanwhile is ErrStale
 	Waivers    []string // ids of what rests on it
 	Reaction   string   // GitHub's name of the reaction; "" for none
 	Answer     string   // Markdown of the reply that is owed; "" for none

@@ -87,6 +87,25 @@ func TestACommandActsOnceAndItsAnswerIsOwedUntilItIsPosted(t *testing.T) {
 	})
 }
 
+func TestACommandThatIsDeletedBeforeItIsRecordedStaysUnheard(t *testing.T) {
+	each(t, func(t *testing.T, _ *store.Store, tenant *store.Tenant) {
+		ctx := t.Context()
+		put := func(d *store.Command) error {
+			return tenant.Commit(ctx, with(t, tenant, func(c *store.Change) { c.Repositories, c.Command = known(), d }))
+		}
+		unheard := cmd(2)
+		unheard.State, unheard.Unheard, unheard.Waivers, unheard.Answer, unheard.Reaction = store.CommandDeleted, true, nil, "", ""
+		must(t, put(unheard))
+		wantErr(t, put(cmd(2)), store.ErrAlreadyDone)
+		must(t, put(cmd(3)))
+		unheard.ID = 3
+		wantErr(t, put(unheard), store.ErrStale) // it was heard meanwhile: what rested on it has to be looked up
+		got, err := tenant.CommandByID(ctx, repo, store.SurfaceComment, 3)
+		must(t, err)
+		wantEqual(t, got.State, store.CommandDone)
+	})
+}
+
 func TestAJudgementAloneDoesNotAskForAnAudit(t *testing.T) {
 	each(t, func(t *testing.T, s *store.Store, tenant *store.Tenant) {
 		ctx := t.Context()

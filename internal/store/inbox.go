@@ -26,6 +26,15 @@ func (t *Tenant) DeliveryTried(ctx context.Context, guid string) (attempts int, 
 	return attempts, nil
 }
 
+// DeliverySpared takes back one attempt that came to an end, though not to success: somebody else could not be asked.
+func (t *Tenant) DeliverySpared(ctx context.Context, guid string) error {
+	return t.write(ctx, "delivery "+guid, func(w *writer) error {
+		_, err := w.exec(ctx, "delivery "+guid, `UPDATE delivery SET attempts = attempts - 1
+			WHERE account = $1 AND guid = $2 AND state = 'received' AND attempts > 0`, guid)
+		return err
+	})
+}
+
 // whyNotReceived is ErrAlreadyDone or ErrNotFound.
 func (w *writer) whyNotReceived(ctx context.Context, guid string) error {
 	noun := "delivery " + guid

@@ -166,6 +166,22 @@ func (t *Tenant) Head(ctx context.Context, repository string, sha name.Commit) (
 	return h, nil
 }
 
+// QueuedGroups are the merge groups of a repository that its merge queue has not destroyed.
+func (t *Tenant) QueuedGroups(ctx context.Context, repository string) ([]MergeGroup, error) {
+	var out []MergeGroup
+	err := t.query(ctx, "merge groups", func(rows *sql.Rows) error {
+		g := MergeGroup{Repository: repository}
+		var head, base string
+		if err := rows.Scan(&head, &g.HeadRef, &base, &g.BaseRef, &g.Active); err != nil {
+			return err
+		}
+		out = append(out, g)
+		return commits("merge group", repository+" "+head, parse{&out[len(out)-1].Head, head}, parse{&out[len(out)-1].Base, base})
+	}, `SELECT head, head_ref, base, base_ref, active FROM merge_group WHERE account = $1 AND repository = $2 AND active AND head_ref LIKE 'refs/heads/gh-readonly-queue/%' ORDER BY head`,
+		repository)
+	return out, err
+}
+
 // LatestVerdict is the newest verdict on a line at this head, or ErrNotFound.
 func (t *Tenant) LatestVerdict(ctx context.Context, repository, line string, head name.Commit) (Verdict, error) {
 	return t.latest(ctx, line, `SELECT `+verdictColumns+` FROM verdict

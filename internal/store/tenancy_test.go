@@ -118,6 +118,7 @@ var overAll = []string{
 // entryless are the writes of state that need no entry: see the comment of the package.
 var entryless = []string{
 	"UPDATE delivery SET attempts = attempts + 1 WHERE account = $1 AND guid = $2 AND state = 'received' RETURNING attempts",
+	"UPDATE delivery SET attempts = attempts - 1 WHERE account = $1 AND guid = $2 AND state = 'received' AND attempts > 0",
 	"UPDATE command SET tries = tries + 1, answered = CASE WHEN $5 THEN TRUE ELSE answered END WHERE account = $1 AND repository = $2 AND surface = $3 AND id = $4",
 	"UPDATE delivery SET body = NULL WHERE account = $1 AND state <> 'received' AND guid IN (VALUES %s)",
 	"UPDATE session SET seen_at = $3, until_at = CASE WHEN CAST($4 AS BIGINT) > ends_at THEN ends_at ELSE $4 END WHERE account = $1 AND id = $2 AND seen_at < $3 AND until_at < $4 AND until_at > $3",

@@ -130,7 +130,7 @@ type Pull struct {
 	Head         name.Commit
 	Author       int64   // numeric id
 	Contributors []int64 // of all commits: authors, committers and co-authors
-	LastPusher   int64   // who pushed the head; where no push was seen since it was opened, its author
+	LastPusher   int64   // who pushed the head, or opened the pull request with it; 0 where that is not known
 	Unattributed int     // commits, trailers among them, of which GitHub knows no user
 }
 
@@ -293,8 +293,10 @@ func (w *Waiver) approve(a Approve, facts Facts) (changed bool, err error) {
 		// Fail closed: whoever it belongs to could be the very person that approves.
 		case p.Unattributed > 0:
 			return false, refuse(Unattributed, "GitHub cannot say whose work %d of the commits or co-author lines of pull request #%d are, so nobody can be told apart from their author and no approval counts. Add the e-mail address to its owner's GitHub account, or rewrite the commits.", p.Unattributed, p.Number)
-		case p.Author < 1 || p.LastPusher < 1:
-			return false, refuse(Unattributed, "It is not known who opened pull request #%d or who pushed to it last, so no approval counts. Push again, then approve.", p.Number)
+		case p.Author < 1:
+			return false, refuse(Unattributed, "It is not known who opened pull request #%d, as of an account that was deleted, so no approval counts. Open it anew.", p.Number)
+		case p.LastPusher < 1:
+			return false, refuse(Unattributed, "It is not known who pushed the head of pull request #%d, so no approval counts. If that was a moment ago, write the command again in a minute; else push again, then approve.", p.Number)
 		}
 	}
 	if r := w.pinned(a.Digest); r != nil {

@@ -253,26 +253,27 @@ func (w *Worker) look(ctx context.Context) error {
 			return err
 		}
 	}
-	if _, err := w.o.Gate.Due(ctx, lookLimit); err != nil { // the heads that it wants come with the others
-		return err
-	}
+	// The heads that it wants come with the others. One waiver that cannot be ended keeps nobody else waiting.
+	_, dueErr := w.o.Gate.Due(ctx, lookLimit)
 	heads, err := w.o.Gate.Store.WantedHeads(ctx, lookLimit)
 	if err != nil {
-		return err
+		return errors.Join(dueErr, err)
 	}
-	if err := w.wanted(ctx, heads); err != nil {
-		return err
+	for _, h := range heads { // one that is kept away is kept by a job that works on it, or waits to: that is no haste
+		if _, err := w.queue.insert(ctx, headArgs{h.Account.String(), h.Repository, h.SHA.String()}); err != nil {
+			return errors.Join(dueErr, err)
+		}
 	}
 	owed, err := w.o.Gate.Store.UnansweredCommands(ctx, w.o.Gate.Now().Add(-w.o.Look), lookLimit)
 	if err != nil {
-		return err
+		return errors.Join(dueErr, err)
 	}
 	for _, k := range owed {
 		if err := w.answer(ctx, k); err != nil {
-			return err
+			return errors.Join(dueErr, err)
 		}
 	}
-	return nil
+	return dueErr
 }
 
 func (w *Worker) answer(ctx context.Context, k store.CommandKey) error {
@@ -366,7 +367,7 @@ func (d *deliveryWorker) Work(ctx context.Context, j *river.Job[deliveryArgs]) e
 	}
 	heard, err := d.w.o.Gate.Hear(ctx, store.DeliveryKey{Account: account, GUID: j.Args.GUID}, d.w.o.Parse, d.w.o.Hub.People)
 	if err != nil {
-		return err
+		return d.w.later(j.Attempt, err)
 	}
 	d.w.sequenceSoon()
 	if heard.Reconcile {
