@@ -395,7 +395,7 @@ func (d *running) welcome(w io.Writer, took time.Duration, temporary bool) {
 	if temporary {
 		kept += " (removed at the end; --data-dir DIR keeps it)"
 	}
-	report := fmt.Sprintf(" 10. Open the report       %s/ and sign in as %s.\n", d.web, demo.Owner)
+	report := fmt.Sprintf("  8. Open the report       %s/ and sign in as %s.\n", d.web, demo.Owner)
 	fmt.Fprintf(w, `noxaudit demo, ready after %.1f s
 
   Simulated GitHub  %s
@@ -419,12 +419,12 @@ What to try. On the simulated GitHub you choose at the top right whom you are.
                            as %s: "Merge when ready". The group is audited before it lands.
   7. Take from a fork      %s
                            from an outsider, judged without access to the fork.
-  8. Verify the ledger     %s ledger verify --data-dir %s --deployment demo
-  9. Tamper with it        %s demo tamper --data-dir %s
+%s  9. Verify the ledger     %s ledger verify --data-dir %s --deployment demo
+ 10. Tamper with it        %s demo tamper --data-dir %s
                            and verify again: the entry is named. --undo puts it back.
-%s
+
 Ctrl-C ends it.
 `, took.Seconds(), d.github, d.web, kept,
 		at(demo.Leak), demo.Lead, demo.Owner, demo.Author, demo.Security, at(demo.Waived), demo.Author, at(demo.Clean), demo.Security, at(demo.Fork),
-		os.Args[0], filepath.Join(d.dir, "data"), os.Args[0], d.dir, report)
+		report, os.Args[0], filepath.Join(d.dir, "data"), os.Args[0], d.dir)
 }

@@ -38,7 +38,7 @@ Exit codes: 0 identical, 1 different, 2 could not be computed.`,
 		g := &gate.Gate{Store: st, Now: p.now, Rand: p.rand, Engine: engineVersion()}
 		r, err := g.Replay(ctx, tenant, args[0])
 		if errors.Is(err, gate.ErrNoVerdict) {
-			return fmt.Errorf("no verdict %s is kept here; --data-dir names another place", args[0])
+			return fmt.Errorf("no verdict %s of account %s is kept here; --account names another account (a GitHub account's numeric id), --data-dir another place", args[0], tenant)
 		}
 		if err != nil {
 			return err

@@ -76,7 +76,7 @@ type Overview struct {
 	States       [Critical + 1]int
 	Open         BySeverity
 	Trend        Trend
-	Joined       int // repositories that became known while the trend ran
+	Joined       int // repositories that became known after the first day that the trend knows
 	Types        []store.TypeCount
 	Verdicts     []Recent
 	Waivers      WaiverSummary
@@ -96,9 +96,6 @@ func (f *Figures) Overview(ctx context.Context, account name.Account, span int) 
 		return Overview{}, err
 	}
 	for _, r := range o.Repositories {
-		if store.Day(r.FirstSeen) > store.Day(o.At)-int64(span) {
-			o.Joined++
-		}
 		o.States[r.State]++
 		if r.State == NotAudited {
 			continue
@@ -114,6 +111,15 @@ func (f *Figures) Overview(ctx context.Context, account name.Account, span int) 
 		return Overview{}, err
 	}
 	o.Trend = trend(o.Open, steps, first, span)
+	from := first - 1 // with nothing known, all of the span
+	if o.Trend.Known < span {
+		from = first + int64(o.Trend.Known)
+	}
+	for _, r := range o.Repositories {
+		if store.Day(r.FirstSeen) > from {
+			o.Joined++
+		}
+	}
 	if o.Types, err = t.OpenTypes(ctx, mostTypes); err != nil {
 		return Overview{}, err
 	}

@@ -89,7 +89,7 @@ func (f *Figures) waivers(ctx context.Context, t *store.Tenant, rows []store.Wai
 type WaiverSummary struct {
 	Pending, Active, Suspended int
 	EndingSoon                 []Waiver // active ones that end within 14 days, the first to end first
-	MedianTerm                 int      // of the active ones, in days
+	MedianTerm                 int      // of the active ones, in days; an end is the last second of a day, so the rest of the first does not count
 	HighOrWorse                int      // active ones
 }
 
@@ -107,7 +107,7 @@ func (f *Figures) Summarise(open []Waiver) WaiverSummary {
 			continue
 		}
 		s.Active++
-		terms = append(terms, int((w.Until.Sub(w.Asked)+12*time.Hour).Hours()/24))
+		terms = append(terms, int(w.Until.Sub(w.Asked)/(24*time.Hour)))
 		if w.Suspended != nil {
 			s.Suspended++
 		}
@@ -120,7 +120,7 @@ func (f *Figures) Summarise(open []Waiver) WaiverSummary {
 	}
 	if len(terms) > 0 {
 		slices.Sort(terms)
-		s.MedianTerm = terms[len(terms)/2]
+		s.MedianTerm = (terms[(len(terms)-1)/2] + terms[len(terms)/2]) / 2
 	}
 	return s
 }

@@ -79,7 +79,8 @@ type overviewView struct {
 	Squares      template.HTML
 	Trend        []trendRow
 	Table        []weekRow
-	TrendFrom    string
+	TrendStart   string // left end of the charts
+	TrendFrom    string // first day that anything is known of
 	TrendTo      string
 	TrendKnown   bool
 	Change       trendRow // of all severities
@@ -227,7 +228,8 @@ func (h *Web) overview(w http.ResponseWriter, q *request) error {
 	v.Trend = trendRows(o.Trend, o.Open)
 	v.Table = trendTable(o.Trend, v.Trend)
 	if v.TrendKnown = o.Trend.Known < o.Trend.Days; v.TrendKnown {
-		v.TrendFrom, v.TrendTo = o.Trend.Date(o.Trend.Known).Format("2 Jan"), o.At.UTC().Format("2 Jan")
+		v.TrendStart, v.TrendTo = o.Trend.Date(0).Format("2 Jan"), o.At.UTC().Format("2 Jan")
+		v.TrendFrom = o.Trend.Date(o.Trend.Known).Format("2 Jan")
 	}
 	for _, r := range v.Trend {
 		v.Change.Change += r.Change
@@ -409,7 +411,7 @@ func (h *Web) setting(q *request, home, author string) (setting, error) {
 	if err != nil {
 		return setting{}, err
 	}
-	set := setting{home: home, author: author, waivers: map[figures.Named]*waiverRow{}}
+	set := setting{account: q.account.ID.String(), home: home, author: author, waivers: map[figures.Named]*waiverRow{}}
 	for _, w := range ws {
 		row := h.waiverRowOf(q.account, w, q.repo.ShortName(), h.now())
 		f := w.Document.Finding
@@ -572,7 +574,7 @@ func (h *Web) verdict(w http.ResponseWriter, q *request) error {
 	v := verdictPageView{ // as it was decided: without what was asked for since
 
 		frame: h.framed(q, "Verdict "+x.Row.Short, "repositories", crumb{q.repo.ShortName(), home}, crumb{"Verdict " + x.Row.Short, ""}),
-		Tree:  tree(x, setting{home: home}), Line: lineName(x.Row.Line), LineTo: lineAddress(home, x.Row.Line), At: x.Row.Time,
+		Tree:  tree(x, setting{account: q.account.ID.String(), home: home}), Line: lineName(x.Row.Line), LineTo: lineAddress(home, x.Row.Line), At: x.Row.Time,
 	}
 	if !x.Row.Head.IsZero() {
 		v.Head, v.Commit = x.Row.Head.Short(), home+"/commits/"+x.Row.Head.String()

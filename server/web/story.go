@@ -137,6 +137,7 @@ func outcomeRank(r verdict.Result) int {
 
 // setting is what a verdict is shown with.
 type setting struct {
+	account string                       // its numeric id, which commands ask for
 	home    string                       // address of the repository
 	author  string                       // who opened the pull request; "" where there is none
 	waivers map[figures.Named]*waiverRow // open ones, by the finding they are about
@@ -188,7 +189,7 @@ func tree(v figures.Verdict, c setting) verdictView {
 		d.Short = short(d.Full)
 		out.Inputs = append(out.Inputs, d)
 	}
-	out.Replay = "noxaudit replay " + v.Row.Short
+	out.Replay = "noxaudit replay " + v.Row.Short + " --account " + c.account
 	return out
 }
 
@@ -446,6 +447,9 @@ func layersOf(results []verdict.Result) []layerView {
 	var keys []key
 	for _, r := range results {
 		k := key{r.Origin.Layer, r.Origin.Path, r.Origin.Blob}
+		if k.layer == "built-in" { // one place for who reads it: part of the program
+			k.path, k.blob = "", ""
+		}
 		if counts[k] == 0 {
 			keys = append(keys, k)
 		}

@@ -19,7 +19,7 @@ func TestEveryOutcomeIsToldApart(t *testing.T) {
 		return tree(figures.Verdict{
 			Verdict:  verdict.Verdict{Conclusion: conclusion, Policies: results, Subject: verdict.Subject{Repository: verdict.Repository{FullName: "octo/app"}}},
 			Findings: map[figures.Named]finding.Finding{{Fingerprint: "f"}: {Draft: finding.Draft{Title: "Secret in source", Evidence: finding.Deterministic}}},
-		}, setting{home: "/orgs/octo/repositories/app"})
+		}, setting{account: "1", home: "/orgs/octo/repositories/app"})
 	}
 	for title, c := range map[string]struct {
 		v     verdictView
