@@ -20,8 +20,9 @@ import (
 // Limits of what one person is heard with in one repository within an hour. Beyond answersPerHour there is a reaction
 // and no reply; beyond commandsPerHour nothing, and nothing is acted on.
 const (
-	answersPerHour  = 30
-	commandsPerHour = 60
+	answersPerHour   = 30
+	strangersPerHour = 3 // answers to somebody who may not even ask
+	commandsPerHour  = 60
 )
 
 // recheckEvery is how often a commit may be looked at again by command.
@@ -208,7 +209,11 @@ func (d *hearing) conclude(ctx context.Context, command *store.Command, before i
 	default:
 		command.Reaction = reactRefused
 	}
-	if before < answersPerHour {
+	most := answersPerHour
+	if !d.standing.AtLeast(waiver.Triage) {
+		most = strangersPerHour
+	}
+	if before < most {
 		command.Answer = fitting(reply(d.answers))
 	}
 	command.Waivers = sortedKeys(d.touched)
@@ -276,6 +281,9 @@ func (d *hearing) command(ctx context.Context, c waiver.Command) error {
 	a := answer{command: c.String()}
 	err := c.Supported()
 	if err == nil {
+		err = d.stranger(c.Verb)
+	}
+	if err == nil {
 		switch c.Verb {
 		case waiver.VerbWaive:
 			err = d.waive(ctx, c, &a)
@@ -299,6 +307,15 @@ func (d *hearing) command(ctx context.Context, c waiver.Command) error {
 	}
 	d.answers = append(d.answers, a)
 	return nil
+}
+
+// stranger refuses those who may do nothing with a waiver, before anything more is asked of GitHub for them: in a
+// public repository everybody can comment. Who asked for a waiver may take it back, whatever became of the permission.
+func (d *hearing) stranger(v waiver.Verb) error {
+	if v == waiver.VerbHelp || v == waiver.VerbRevoke || d.standing == "" || d.standing.AtLeast(waiver.Triage) {
+		return nil
+	}
+	return refusal(waiver.NoPermission, "This takes at least triage permission on %s, and deciding takes maintain or admin; yours is %s.", d.origin.Repo.FullName, d.standing)
 }
 
 // facts are what is known now of who acts, and of the pull request that the waiver is of.

@@ -30,14 +30,21 @@ func Markdown(s Story, limit int) string {
 	m.must("### %s %s\n\n%s\n", mark, escape.Markdown(s.Headline()), escape.Markdown(s.subject()))
 	index := s.index()
 	for _, p := range s.policies() {
-		if p.Outcome == verdict.OutcomeBlocked || p.Effect == verdict.EffectBlock {
+		if p.Effect == verdict.EffectBlock { // every blocked one has it
 			m.policy(index, p)
 		}
 	}
 	m.ways(s)
+	// What warns or is waived is seen without a click: nothing that somebody decided is hidden.
+	open := func(p verdict.Result) bool { return p.Effect == verdict.EffectWarn || p.Counts.Waived > 0 }
+	for _, p := range s.policies() {
+		if p.Effect != verdict.EffectBlock && open(p) {
+			m.policy(index, p)
+		}
+	}
 	m.details("Other policies", func() {
 		for _, p := range s.policies() {
-			if p.Outcome != verdict.OutcomeBlocked && p.Effect != verdict.EffectBlock {
+			if p.Effect != verdict.EffectBlock && !open(p) {
 				m.policy(index, p)
 			}
 		}

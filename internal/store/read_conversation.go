@@ -104,7 +104,7 @@ func (s *Store) UnansweredCommands(ctx context.Context, olderThan time.Time, lim
 		}
 		out = append(out, k)
 		return nil
-	}, 3, `SELECT account, repository, surface, CAST(id AS TEXT) FROM command WHERE NOT answered AND tries < 20 AND at < $1 ORDER BY tries, at, account, id LIMIT $2`,
+	}, 3, `SELECT account, repository, surface, CAST(id AS TEXT) FROM command WHERE NOT answered AND tries < 2000 AND at < $1 ORDER BY tries, at, account, id LIMIT $2`,
 		olderThan.UnixMicro(), max(limit, 0))
 	return out, err
 }

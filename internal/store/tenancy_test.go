@@ -111,7 +111,7 @@ var overAll = []string{
 	"SELECT account, guid FROM delivery WHERE state = 'received' AND received_at < $1 ORDER BY attempts, received_at, account, guid LIMIT $2",
 	"SELECT account FROM known_name WHERE noun = 'account' AND name = $1 ORDER BY seen_at DESC, account LIMIT 1",
 	"SELECT account, repository, sha FROM head WHERE wanted > done ORDER BY changed_at, account, repository, sha LIMIT $1",
-	"SELECT account, repository, surface, CAST(id AS TEXT) FROM command WHERE NOT answered AND tries < 20 AND at < $1 ORDER BY tries, at, account, id LIMIT $2",
+	"SELECT account, repository, surface, CAST(id AS TEXT) FROM command WHERE NOT answered AND tries < 2000 AND at < $1 ORDER BY tries, at, account, id LIMIT $2",
 	"SELECT account, id FROM waiver WHERE due_at IS NOT NULL AND due_at <= $1 ORDER BY due_at, account, id LIMIT $2",
 }
 

@@ -582,7 +582,7 @@ func (h *Web) ledger(w http.ResponseWriter, q *request) error {
 	}
 	v := ledgerView{frame: h.framed(q, "Ledger", "ledger"), Line: ledgerLineOf(s), Checked: strings.Join(s.Checked, " · "), Account: q.account.ID.String()}
 	verify := "noxaudit ledger verify --account " + v.Account
-	v.Commands = []copyLine{{"To read and check every entry, on a machine that reaches the ledger", verify}}
+	v.Commands = []copyLine{{"To read and check every entry, with the settings that lead the server to the ledger (--data-dir and --deployment, or the database's URL)", verify}}
 	if len(h.o.Figures.Keys) > 0 && s.Note != "" {
 		v.Commands = append(v.Commands, copyLine{"The same against the key and a checkpoint that you kept", verify + " --key " + h.o.Figures.Keys[0] + " --checkpoint FILE"})
 	}
