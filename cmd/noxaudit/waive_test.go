@@ -327,7 +327,7 @@ func TestExplainHelpAndRecheckAnswer(t *testing.T) {
 }
 
 // BenchmarkApproval measures from a comment that approves a waiver, or revokes one, until the check run has its new
-// conclusion at GitHub.
+// conclusion at GitHub. People leave half a second between two of them.
 func BenchmarkApproval(b *testing.B) {
 	for _, engine := range []string{"sqlite", "postgres"} {
 		b.Run(engine, func(b *testing.B) {
@@ -338,6 +338,7 @@ func BenchmarkApproval(b *testing.B) {
 			c := newCourt(newHub(b, urls...))
 			var times []time.Duration
 			timed := func(by, body, conclusion string) {
+				time.Sleep(500 * time.Millisecond)
 				_, err := c.sim.Comment(by, repoName, c.number, body)
 				c.must(err)
 				start := time.Now()

@@ -10,8 +10,8 @@ import (
 // A job that has just ended is still "running" for River until it has written that down, and being unique it keeps the
 // next one of the same head away. The look would find the head seconds later; who waits for a check is served sooner.
 const (
-	eagerEvery = 50 * time.Millisecond
-	eagerTries = 60
+	eagerEvery = 20 * time.Millisecond
+	eagerTries = 150
 )
 
 // eager inserts again the jobs of heads that were kept away, until one is taken or nobody wants the head any more.
