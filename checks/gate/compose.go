@@ -27,7 +27,7 @@ func compose(c *Check, tolds []told) {
 	slices.SortStableFunc(tolds, func(a, b told) int { return cmp.Compare(rank(a), rank(b)) })
 	worst := tolds[0]
 	c.Blocked = worst.Conclusion == verdict.Blocked
-	c.Title = render.Story{Verdict: worst.Verdict, ID: worst.ID, Findings: worst.found.Findings}.Headline()
+	c.Title = render.Story{Verdict: worst.Verdict, ID: worst.ID, Findings: worst.found.Findings, Pending: worst.pending}.Headline()
 	var b strings.Builder
 	limit := render.MaxMarkdown / len(tolds)
 	for i, t := range tolds {
@@ -36,7 +36,7 @@ func compose(c *Check, tolds []told) {
 		}
 		story := render.Story{Verdict: t.Verdict, ID: t.ID, Findings: t.found.Findings, Resolved: len(t.found.Resolved), Notes: t.notes}
 		if t.pull != 0 {
-			story.Waivable = waivableBy(waiver.DefaultTerms())
+			story.Waivable, story.Pending = waivableBy(waiver.DefaultTerms()), t.pending
 		}
 		b.WriteString(render.Markdown(story, limit-200))
 		if i < len(tolds)-1 {

@@ -224,8 +224,11 @@ func (d *hearing) conclude(ctx context.Context, command *store.Command, before i
 func (d *hearing) rejudge(ctx context.Context) error {
 	var about []string
 	for _, id := range sortedKeys(d.touched) {
-		if d.touched[id].Since == "" {
-			continue // never in force: nothing is judged otherwise by it
+		if d.touched[id].Since == "" { // never in force: nothing is judged otherwise by it, and its own check tells of it
+			if p := d.pulls[d.touched[id].Document.Asked.Pull]; p != nil && p.Open {
+				rejudge(d.c, d.repo(), p.Head)
+			}
+			continue
 		}
 		about = append(about, d.touched[id].Document.Finding.Fingerprint)
 	}

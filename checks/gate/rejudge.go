@@ -71,7 +71,8 @@ func (g *Gate) rejudge(ctx context.Context, origin Origin, sha name.Commit, o oc
 		t := &told{occasion: o, Judged: j, found: &Audited{Report: &audit.Report{Findings: in.Findings}}}
 		err = g.recordJudgement(ctx, tenant, origin, o, line.Version, in.Waivers, j)
 		if err == nil {
-			return t, nil
+			t.pending, err = g.pendingFor(ctx, origin.Repo, o, t.Verdict)
+			return t, err
 		}
 		if !errors.Is(err, store.ErrStale) || attempt == maxOvertaken {
 			return nil, err

@@ -10,6 +10,7 @@ import (
 	"github.com/noxaudit/noxaudit/internal/canon"
 	"github.com/noxaudit/noxaudit/internal/finding"
 	"github.com/noxaudit/noxaudit/internal/name"
+	"github.com/noxaudit/noxaudit/internal/render"
 	"github.com/noxaudit/noxaudit/internal/store"
 	"github.com/noxaudit/noxaudit/policy/verdict"
 	"github.com/noxaudit/noxaudit/policy/waiver"
@@ -42,6 +43,33 @@ func (g *Gate) waiversFor(ctx context.Context, repo name.Repo, findings []findin
 		out = append(out, verdict.Waiver{
 			ID: w.ID, Digest: w.Digest, Fingerprint: k.Fingerprint, Content: k.Content, Kind: string(w.Document.Kind), Until: verdict.FormatTime(until),
 		})
+	}
+	return out, nil
+}
+
+// pendingFor are the waivers that wait for a decision, of what blocks a pull request: those that were asked for in it.
+func (g *Gate) pendingFor(ctx context.Context, repo name.Repo, o occasion, v verdict.Verdict) ([]render.Pending, error) {
+	if o.pull == 0 || v.Conclusion != verdict.Blocked {
+		return nil, nil
+	}
+	rows, err := retry(ctx, g, func() ([]store.Waiver, error) { return g.Store.For(repo.Account).OpenWaivers(ctx, repo.ID) })
+	if err != nil {
+		return nil, err
+	}
+	blocking, _ := blockers(v)
+	var out []render.Pending
+	for _, row := range rows {
+		const most = 5
+		if row.Pull != o.pull || !slices.Contains(blocking, row.Finding) || len(out) == most {
+			continue
+		}
+		w, err := readWaiver(row)
+		if err != nil {
+			return nil, err
+		}
+		if missing := w.Missing(); missing > 0 {
+			out = append(out, render.Pending{Finding: row.Finding, Waiver: w.ID, Missing: missing, Line: "/noxaudit approve " + w.Name()})
+		}
 	}
 	return out, nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/noxaudit/noxaudit/checks/source"
 	"github.com/noxaudit/noxaudit/internal/canon"
 	"github.com/noxaudit/noxaudit/internal/name"
+	"github.com/noxaudit/noxaudit/internal/render"
 	"github.com/noxaudit/noxaudit/internal/store"
 	"github.com/noxaudit/noxaudit/ledger"
 	"github.com/noxaudit/noxaudit/policy"
@@ -62,8 +63,9 @@ type occasion struct {
 type told struct {
 	occasion
 	Judged
-	found *Audited
-	notes []string
+	found   *Audited
+	pending []render.Pending
+	notes   []string
 }
 
 // Work looks at a head until nobody wants it looked at again: it announces the check run, audits and judges the head
@@ -514,7 +516,8 @@ func (g *Gate) judgeOccasion(ctx context.Context, origin Origin, head name.Commi
 			return nil, err
 		}
 		if err = g.Record(ctx, req, t.found, t.Judged); err == nil {
-			return t, nil
+			t.pending, err = g.pendingFor(ctx, origin.Repo, o, t.Verdict)
+			return t, err
 		}
 		if !errors.Is(err, ErrOvertaken) || attempt == maxOvertaken {
 			return nil, err

@@ -121,8 +121,9 @@ func TestAWaiverThatSomebodyElseApprovesTurnsTheCheckGreen(t *testing.T) {
 	eachStore(t, func(t *testing.T, h *hub) {
 		c := newCourt(h)
 		w := c.waive()
-		if k := c.check(c.sha); k.Conclusion != "failure" {
-			t.Fatalf("asking alone turned it %s", k.Conclusion)
+		asked := c.checkUntil(c.sha, func(k githubsim.Check) bool { return strings.Contains(k.Summary, "/noxaudit approve "+w) })
+		if asked.Conclusion != "failure" || !strings.Contains(asked.Title, "waits for 1 approval") {
+			t.Fatalf("asking alone turned it %s: %s", asked.Conclusion, asked.Title)
 		}
 		for by, want := range map[string]string{"dev": "asked", "out": "permission", "eve": "permission"} {
 			if reply, reaction := c.say(by, "/noxaudit approve "+w); !strings.Contains(reply, "Refused") || !strings.Contains(reply, want) || reaction == "rocket" {

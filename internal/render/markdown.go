@@ -152,6 +152,14 @@ func (m *markdown) ways(s Story) {
 		return
 	}
 	seen := map[string]bool{}
+	var asked strings.Builder
+	for _, p := range s.Pending {
+		seen[p.Finding] = true
+		asked.WriteString(p.Line + "\n")
+	}
+	if len(s.Pending) > 0 {
+		m.add("\n**Waits for a decision.** A waiver was asked for. %s To approve, copy the line into a comment.\n\n```\n%s```\n", escape.Markdown(s.Waivable), asked.String())
+	}
 	var ids []string
 	for _, p := range s.Verdict.Policies {
 		for _, r := range p.Blocking {

@@ -21,7 +21,16 @@ type Story struct {
 	Findings []finding.Finding // those the verdict was made from
 	Resolved int               // findings of the base that are gone
 	Waivable string            // who decides about a waiver, in a sentence; "": nobody can ask for one here
+	Pending  []Pending         // waivers that wait for a decision, of findings that block
 	Notes    []string          // what a reader should know of how this was made, a sentence each
+}
+
+// Pending is a waiver that was asked for and is not decided.
+type Pending struct {
+	Finding string // id of the finding
+	Waiver  string // id of the waiver
+	Missing int    // approvals
+	Line    string // the command that approves it
 }
 
 // entry is one finding as one policy acts on it.
@@ -88,6 +97,15 @@ func (s Story) Headline() string {
 		}
 		if beyond > 0 { // the lists are cut: only the sum is known to be complete
 			parts = append(parts, plural(beyond, "finding", "findings"))
+		}
+	}
+	if s.blocked() {
+		switch n := len(s.Pending); n {
+		case 0:
+		case 1:
+			parts = append(parts, fmt.Sprintf("%s waits for %s", s.Pending[0].Waiver, plural(s.Pending[0].Missing, "approval", "approvals")))
+		default:
+			parts = append(parts, fmt.Sprintf("%d waivers wait for approval", n))
 		}
 	}
 	if failed > 0 {
