@@ -2,16 +2,20 @@ package gate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/noxaudit/noxaudit/checks/audit"
 	"github.com/noxaudit/noxaudit/internal/canon"
 	"github.com/noxaudit/noxaudit/internal/finding"
 	"github.com/noxaudit/noxaudit/internal/name"
 	"github.com/noxaudit/noxaudit/internal/render"
 	"github.com/noxaudit/noxaudit/internal/store"
+	"github.com/noxaudit/noxaudit/ledger"
 	"github.com/noxaudit/noxaudit/policy/verdict"
 	"github.com/noxaudit/noxaudit/policy/waiver"
 )
@@ -72,6 +76,54 @@ func (g *Gate) pendingFor(ctx context.Context, repo name.Repo, o occasion, v ver
 		}
 	}
 	return out, nil
+}
+
+// resolvePending ends requests whose finding the pull request no longer has: there is nothing left to decide. One that
+// is gone only because nobody could look stays. A waiver in force is left alone: it is for the whole repository.
+func (g *Gate) resolvePending(ctx context.Context, repo name.Repo, o occasion, found *audit.Report) error {
+	if o.pull == 0 {
+		return nil
+	}
+	tenant := g.Store.For(repo.Account)
+	rows, err := retry(ctx, g, func() ([]store.Waiver, error) { return tenant.OpenWaivers(ctx, repo.ID) })
+	if err != nil {
+		return err
+	}
+	here := map[string]bool{}
+	for _, f := range found.Findings {
+		here[f.Fingerprint+" "+f.Content] = true
+	}
+	for _, row := range rows {
+		if row.Pull != o.pull || row.State != string(waiver.Pending) || here[row.Fingerprint+" "+row.Content] {
+			continue
+		}
+		w, err := readWaiver(row)
+		if err != nil {
+			return err
+		}
+		auditor, _, _ := strings.Cut(w.Document.Finding.Type, "/")
+		if len(resolvable([]finding.Finding{{Auditor: auditor, Path: w.Document.Finding.Path}}, found.Assessments)) == 0 {
+			continue
+		}
+		at := g.Now()
+		next, err := waiver.Apply(w, waiver.Resolve{}, waiver.Facts{Time: at})
+		if err != nil {
+			return err
+		}
+		if row, err = waiverRow(next, row.Version); err != nil {
+			return err
+		}
+		c := store.Change{Time: at, Waivers: []store.Waiver{row}}
+		err = g.entry(&c, at, repo.Account, "waiver/"+w.ID, "waiver.resolved", ledger.Actor{Kind: "system", Name: "noxaudit"},
+			map[string]string{"waiver": w.ID, "repository": repo.ID, "finding": w.Document.Finding.ID, "pull": strconv.Itoa(o.pull)}, map[string]any{"state": next.State})
+		if err != nil {
+			return err
+		}
+		if err := tenant.Commit(ctx, c); err != nil && !errors.Is(err, store.ErrStale) { // stale: somebody decided just now
+			return err
+		}
+	}
+	return nil
 }
 
 // readWaiver reads a waiver back and checks that the row says what it says.

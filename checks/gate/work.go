@@ -516,7 +516,9 @@ func (g *Gate) judgeOccasion(ctx context.Context, origin Origin, head name.Commi
 			return nil, err
 		}
 		if err = g.Record(ctx, req, t.found, t.Judged); err == nil {
-			t.pending, err = g.pendingFor(ctx, origin.Repo, o, t.Verdict)
+			if err = g.resolvePending(ctx, origin.Repo, o, t.found.Report); err == nil {
+				t.pending, err = g.pendingFor(ctx, origin.Repo, o, t.Verdict)
+			}
 			return t, err
 		}
 		if !errors.Is(err, ErrOvertaken) || attempt == maxOvertaken {

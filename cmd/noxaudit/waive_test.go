@@ -166,6 +166,17 @@ func TestAWaiverSurvivesAPushAndCoversNothingNew(t *testing.T) {
 	}
 }
 
+func TestARequestEndsWhenItsFindingIsMended(t *testing.T) {
+	c := newCourt(newHub(t))
+	w := c.waive()
+	sha, err := c.sim.Push("dev", repoName, "leak", "mend", githubsim.Files{"config.go": "package main\n"})
+	c.must(err)
+	c.until(sha, "success")
+	if reply, reaction := c.say("sam", "/noxaudit approve "+w); reaction != "confused" || !strings.Contains(reply, "resolved") {
+		t.Errorf("%s\n%s", reaction, reply)
+	}
+}
+
 func TestAbuse01AnEditedOrDeletedApprovalSuspendsTheWaiver(t *testing.T) {
 	for _, how := range []string{"edited", "deleted"} {
 		t.Run(how, func(t *testing.T) {
