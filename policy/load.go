@@ -34,7 +34,7 @@ const (
 // (anchors, aliases, merge keys, tags, several documents), more than 256 KiB, 200 policies or 100 entries in
 // a list, and a document without policies, which is a mistake and not a permission.
 func Load(src []byte, origin Origin) (*Document, error) {
-	l := &loader{refused: map[*yaml.Node]bool{}}
+	l := &loader{begins: "policies", refused: map[*yaml.Node]bool{}}
 	if !slices.Contains(layers, origin.Layer) || origin.Path == "" {
 		l.at(1, 1, "", "the document has no layer or no path: its origin must be known")
 	}
@@ -51,6 +51,7 @@ func Load(src []byte, origin Origin) (*Document, error) {
 
 // loader walks the nodes of one document. What it cannot use becomes a problem, and it goes on.
 type loader struct {
+	begins   string // the key that the document is about
 	problems []Problem
 	refused  map[*yaml.Node]bool // already a problem: not to be complained about a second time
 }
@@ -76,7 +77,7 @@ func (l *loader) parse(src []byte) *yaml.Node {
 	var doc yaml.Node
 	switch err := decode(dec, &doc); {
 	case errors.Is(err, io.EOF), err == nil && (len(doc.Content) == 0 || isNull(doc.Content[0])):
-		l.at(1, 1, "it begins with `policies:`", "the document is empty")
+		l.at(1, 1, "it begins with `"+l.begins+":`", "the document is empty")
 		return nil
 	case err != nil:
 		l.syntax(src, err)
