@@ -64,3 +64,59 @@ func TestPolicyTestShowsNoOtherFile(t *testing.T) {
 		}
 	}
 }
+
+// TestEveryExamplePolicyDoesWhatItsTestsSay: people copy them.
+func TestEveryExamplePolicyDoesWhatItsTestsSay(t *testing.T) {
+	const examples = "../../docs/examples/policies"
+	b := setup(t)
+	files, err := filepath.Glob(examples + "/*/policies.yml")
+	if err != nil || len(files) < 10 {
+		t.Fatalf("%d examples, %v", len(files), err)
+	}
+	index, err := os.ReadFile(examples + "/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		dir := filepath.Dir(file)
+		name := filepath.Base(dir)
+		if !strings.Contains(string(index), "["+name+"]("+name+")") {
+			t.Errorf("the list of examples lacks %s", name)
+		}
+		if why, err := os.ReadFile(filepath.Join(dir, "README.md")); err != nil || len(why) < 200 {
+			t.Errorf("%s does not say why: %v", name, err)
+		}
+		b.want(exitPassed, "policy", "lint", file)
+		if out, _ := b.want(exitPassed, "policy", "test", dir); strings.Contains(out, "no case is about") {
+			t.Errorf("%s has a policy without a case:\n%s", name, out)
+		}
+	}
+}
+
+func TestOurOwnPoliciesDoWhatTheirTestsSay(t *testing.T) {
+	setup(t).want(exitPassed, "policy", "test", "../..")
+}
+
+// TestTheDocumentedCasesRun: the first block of the section and its output are what the program does.
+func TestTheDocumentedCasesRun(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/policies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, ok := strings.Cut(string(doc), "## Test your policies")
+	_, yaml, ok2 := strings.Cut(section, "```yaml\n")
+	cases, rest, ok3 := strings.Cut(yaml, "```\n")
+	_, rest, ok4 := strings.Cut(rest, "```\n")
+	shown, _, ok5 := strings.Cut(rest, "```\n")
+	if !ok || !ok2 || !ok3 || !ok4 || !ok5 {
+		t.Fatal("docs/policies.md: no cases, or no output")
+	}
+	b := setup(t)
+	t.Chdir(b.git.Dir)
+	b.git.Write(gittest.Files{".noxaudit/policies.yml": blockSecrets, ".noxaudit/policies_test.yml": cases})
+	b.want(exitPassed, "policy", "test")
+	b.git.Write(gittest.Files{".noxaudit/policies.yml": blockSecrets + "    scope: all\n"})
+	if out, _ := b.want(exitBlocked, "policy", "test"); out != shown {
+		t.Errorf("docs/policies.md shows\n%s\nand the program says\n%s", shown, out)
+	}
+}
