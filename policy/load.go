@@ -2,6 +2,7 @@ package policy
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -34,7 +35,7 @@ const (
 // (anchors, aliases, merge keys, tags, several documents), more than 256 KiB, 200 policies or 100 entries in
 // a list, and a document without policies, which is a mistake and not a permission.
 func Load(src []byte, origin Origin) (*Document, error) {
-	l := &loader{begins: "policies", refused: map[*yaml.Node]bool{}}
+	l := &loader{refused: map[*yaml.Node]bool{}}
 	if !slices.Contains(layers, origin.Layer) || origin.Path == "" {
 		l.at(1, 1, "", "the document has no layer or no path: its origin must be known")
 	}
@@ -51,9 +52,9 @@ func Load(src []byte, origin Origin) (*Document, error) {
 
 // loader walks the nodes of one document. What it cannot use becomes a problem, and it goes on.
 type loader struct {
-	begins   string // the key that the document is about
 	problems []Problem
 	refused  map[*yaml.Node]bool // already a problem: not to be complained about a second time
+	begins   string              // the key that the document cannot lack; empty: policies
 }
 
 func (l *loader) problem(n *yaml.Node, hint, format string, args ...any) {
@@ -77,7 +78,7 @@ func (l *loader) parse(src []byte) *yaml.Node {
 	var doc yaml.Node
 	switch err := decode(dec, &doc); {
 	case errors.Is(err, io.EOF), err == nil && (len(doc.Content) == 0 || isNull(doc.Content[0])):
-		l.at(1, 1, "it begins with `"+l.begins+":`", "the document is empty")
+		l.at(1, 1, "it begins with `"+cmp.Or(l.begins, "policies")+":`", "the document is empty")
 		return nil
 	case err != nil:
 		l.syntax(src, err)

@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -97,6 +99,19 @@ func (r *Reader) Confidence(key string, n *yaml.Node) *finding.Confidence {
 // Focus reads the names of focus areas, one or a list, sorted.
 func (r *Reader) Focus(key string, n *yaml.Node) []string {
 	return r.l.list(key, n, func(n *yaml.Node) string { return r.l.focus(key, n) })
+}
+
+// Number reads a whole number from least to most; it is least after a problem.
+func (r *Reader) Number(key string, n *yaml.Node, least, most int) int {
+	if r.l.refused[n] {
+		return least
+	}
+	v, err := strconv.Atoi(n.Value)
+	if n.Kind != yaml.ScalarNode || n.Tag != "!!int" || err != nil || v < least || v > most {
+		r.l.problem(n, fmt.Sprintf("write a whole number from %d to %d", least, most), "`%s` is no such number", key)
+		return least
+	}
+	return v
 }
 
 // Bool reads true or false.

@@ -16,6 +16,9 @@
 //	        evidence: model         # deterministic (default), corroborated or model
 //	        introduced: false       # default true
 //	        moved_from: old/a.go    # its path at the base; with introduced: false
+//	        title: Key in the code  # what else an auditor says of it
+//	        line: 12
+//	        cwe: [798]
 //	        waived: true            # a waiver in force covers it; default false
 //	        auditor: my-tool        # default: the type up to its first slash
 //	    auditors:                   # beside those that found something, and the built-in ones
@@ -50,6 +53,7 @@ const (
 	maxFindings = 100 // of a case; below verdict.MaxRefs, so that no list of a verdict is cut
 	maxAuditors = 50  // of a case
 	maxGaps     = 100 // of an auditor
+	maxCWE      = 20
 	maxName     = 200 // bytes of the name of a case or a finding
 )
 
@@ -283,7 +287,7 @@ func (l *loader) path(key string, n *yaml.Node) string {
 }
 
 var (
-	findingKeys   = []string{"auditor", "confidence", "evidence", "focus", "introduced", "moved_from", "name", "path", "severity", "type", "waived"}
+	findingKeys   = []string{"auditor", "confidence", "cwe", "evidence", "focus", "introduced", "line", "moved_from", "name", "path", "severity", "title", "type", "waived"}
 	severityWords = []string{"critical", "high", "medium", "low", "info"}
 	evidenceWords = []string{"deterministic", "corroborated", "model"}
 )
@@ -321,6 +325,14 @@ func (l *loader) finding(n *yaml.Node, i int, c *testCase, names map[string]stri
 			moved = l.path(key, v)
 		case "introduced":
 			introduced = l.Bool(key, v)
+		case "line":
+			d.Region.StartLine = l.Number(key, v, 1, 1<<30)
+		case "title":
+			d.Title = l.Text(key, v)
+		case "cwe":
+			for _, e := range l.List(key, v, maxCWE) {
+				d.CWE = append(d.CWE, l.Number(key, e, 1, 99999))
+			}
 		case "waived":
 			waived = l.Bool(key, v)
 		case "auditor":

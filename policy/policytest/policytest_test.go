@@ -90,7 +90,7 @@ cases:
   - name: severity, path, evidence, confidence
     auditors: {semgrep: clean}
     findings:
-      - {name: key, type: secrets/a, severity: high, path: src/a.go}
+      - {name: key, type: secrets/a, severity: high, path: src/a.go, line: 3, title: A key, cwe: [798, 321]}
       - {name: twin, type: secrets/a, severity: high, path: src/a.go}
       - {type: secrets/a, severity: medium, path: src/a.go}
       - {type: secrets/a, severity: critical, path: testdata/a.go}
@@ -182,6 +182,7 @@ func TestWhatIsWrongIsShownAtItsPlace(t *testing.T) {
 		{"path", "cases: [{name: n, want: pass, findings: [{type: secrets/a, severity: high, path: ../a}]}]", "1:82: `path` is not a path of a repository (write it as git does: from the repository's root, with slashes)"},
 		{"moved", "cases: [{name: n, want: pass, findings: [{type: secrets/a, severity: high, moved_from: a}]}]", "1:88: `moved_from` of an introduced finding (add `introduced: false`: what was moved was there before)"},
 		{"bool", "cases: [{name: n, want: pass, findings: [{type: secrets/a, severity: high, waived: yess}]}]", "1:84: `waived` is text (write `true` or `false`)"},
+		{"line", "cases: [{name: n, want: pass, findings: [{type: secrets/a, severity: high, line: 0}]}]", "1:82: `line` is no such number (write a whole number from 1 to 1073741824)"},
 		{"failed", "cases: [{name: n, want: pass, auditors: {secrets: failed}, findings: [{type: secrets/a, severity: high}]}]", "1:71: a finding of an auditor that did not look, as `auditors` says (delete the finding or what `auditors` says of its auditor)"},
 		{"outcome", "cases: [{name: n, want: pass, auditors: {secrets: fail}}]", "1:51: `secrets` cannot be `fail` (did you mean `failed`? want `clean`, `failed`, `not-applicable` or `absent`)"},
 		{"gaps", "cases: [{name: n, want: pass, auditors: {secrets: {outcome: failed, gaps: [a]}}}]", "1:42: an auditor that did not look at all has no gaps (leave `gaps` or `outcome` out)"},
@@ -269,7 +270,7 @@ func TestTheOutputIsAsGolden(t *testing.T) {
 // gives the same.
 func FuzzLoad(f *testing.F) {
 	f.Add([]byte("cases: [{name: n, auditors: {semgrep: {gaps: [a], focus: b}}, findings: [{name: k, type: secrets/a, severity: high, path: src/a, waived: true}], want: {conclusion: block, policies: {no-secrets: {outcome: waived, waived: [k]}}}}]"))
-	f.Add([]byte("policies: ../a.yml\ncases:\n- name: n\n  want: pass\n  findings:\n  - {type: l/x, focus: licences, severity: info, introduced: false, moved_from: b, confidence: 0.5, evidence: model}"))
+	f.Add([]byte("policies: ../a.yml\ncases:\n- name: n\n  want: pass\n  findings:\n  - {type: l/x, focus: licences, severity: info, introduced: false, moved_from: b, line: 3, cwe: [7], title: t, confidence: 0.5, evidence: model}"))
 	f.Add([]byte("cases: &a [*a]"))
 	f.Fuzz(func(t *testing.T, src []byte) {
 		s := suite(t, "x_test.yml", string(src))
