@@ -34,6 +34,7 @@
 package policytest
 
 import (
+	_ "embed"
 	"path"
 	"slices"
 	"strings"
@@ -56,6 +57,12 @@ const (
 	maxCWE      = 20
 	maxName     = 200 // bytes of the name of a case or a finding
 )
+
+// Schema is the JSON Schema (draft 2020-12) of a file of cases, for editors. Load refuses more than it can say:
+// findings without a focus, names that nothing has.
+//
+//go:embed schema.json
+var Schema string
 
 // File is one file of cases, as Load read it.
 type File struct {

@@ -2,15 +2,20 @@ package policytest
 
 import (
 	"bytes"
+	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"flag"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"gopkg.in/yaml.v3"
 
 	"github.com/noxaudit/noxaudit/policy"
 	"github.com/noxaudit/noxaudit/policy/verdict"
@@ -83,8 +88,9 @@ func passes(t *testing.T, src string) {
 	}
 }
 
-func TestACaseSaysAllThatAVerdictDependsOn(t *testing.T) {
-	passes(t, `version: 1
+func TestACaseSaysAllThatAVerdictDependsOn(t *testing.T) { passes(t, everything) }
+
+const everything = `version: 1
 policies: ../policies.yml
 cases:
   - name: severity, path, evidence, confidence
@@ -135,8 +141,7 @@ cases:
     auditors: {semgrep: clean}
     findings: [{type: policy/unreadable, severity: high}]
     want: {conclusion: block, policies: {noxaudit-readable-policies: blocked}}
-`)
-}
+`
 
 func TestTheOrderOfFindingsMeansNothing(t *testing.T) {
 	const a, b = `{name: a, type: secrets/a, severity: high, path: src/a.go}`, `{name: b, type: secrets/b, severity: critical, path: src/b.go}`
@@ -162,36 +167,7 @@ func TestPoliciesLieBesideTheirTests(t *testing.T) {
 }
 
 func TestWhatIsWrongIsShownAtItsPlace(t *testing.T) {
-	for _, c := range []struct{ name, src, want string }{
-		{"empty", ``, "1:1: the document is empty (it begins with `cases:`)"},
-		{"no cases", `version: 1`, "1:1: the document has no `cases` (it begins with `cases:`)"},
-		{"none", `cases: []`, "1:8: `cases` is empty (write at least one, or delete the file)"},
-		{"a list", `[]`, "1:1: the document is a list, not a mapping (it begins with `cases:`)"},
-		{"top key", "case: []", "1:1: `case` is not a key at the top of a test file (did you mean `cases`?)"},
-		{"case key", "cases:\n  - name: n\n    wants: pass\n    want: pass", "3:5: `wants` is not a key of a case (did you mean `want`?)"},
-		{"no name", "cases: [{want: pass}]", "1:9: the case has no `name` (add `name: ` and what the case shows)"},
-		{"no want", "cases: [{name: n}]", "1:9: the case has no `want` (add `want: block` or `want: pass`)"},
-		{"twice", "cases:\n- {name: n, want: pass}\n- {name: n, want: pass}", "3:3: a case of this name is already on line 2 (give each case a name of its own)"},
-		{"want word", "cases: [{name: n, want: blocked}]", "1:25: `want` cannot be `blocked` (did you mean `block`? want `block` or `pass`)"},
-		{"finding key", "cases: [{name: n, want: pass, findings: [{type: secrets/a, severty: high}]}]", "1:60: `severty` is not a key of a finding (did you mean `severity`?)"},
-		{"severity", "cases: [{name: n, want: pass, findings: [{type: secrets/a, severity: High}]}]", "1:70: `severity` cannot be `High` (write `high`)"},
-		{"no type", "cases: [{name: n, want: pass, findings: [{severity: high}]}]", "1:42: the finding has no `type` (add `type`, such as `type: secrets/private-key`)"},
-		{"pattern", "cases: [{name: n, want: pass, findings: [{type: secrets/**, severity: high}]}]", "1:49: `type` is a pattern; a finding has one type (write one type, such as `secrets/private-key`)"},
-		{"no slash", "cases: [{name: n, want: pass, findings: [{type: secrets, severity: high, focus: a}]}]", "1:49: `type` has no slash in it (write the auditor, a slash and its rule, such as `secrets/private-key`)"},
-		{"no focus", "cases: [{name: n, want: pass, findings: [{type: trivy/a, severity: high}]}]", "1:42: the finding has no `focus`, and its auditor is none that has one (add `focus`, such as `focus: security`)"},
-		{"path", "cases: [{name: n, want: pass, findings: [{type: secrets/a, severity: high, path: ../a}]}]", "1:82: `path` is not a path of a repository (write it as git does: from the repository's root, with slashes)"},
-		{"moved", "cases: [{name: n, want: pass, findings: [{type: secrets/a, severity: high, moved_from: a}]}]", "1:88: `moved_from` of an introduced finding (add `introduced: false`: what was moved was there before)"},
-		{"bool", "cases: [{name: n, want: pass, findings: [{type: secrets/a, severity: high, waived: yess}]}]", "1:84: `waived` is text (write `true` or `false`)"},
-		{"line", "cases: [{name: n, want: pass, findings: [{type: secrets/a, severity: high, line: 0}]}]", "1:82: `line` is no such number (write a whole number from 1 to 1073741824)"},
-		{"failed", "cases: [{name: n, want: pass, auditors: {secrets: failed}, findings: [{type: secrets/a, severity: high}]}]", "1:71: a finding of an auditor that did not look, as `auditors` says (delete the finding or what `auditors` says of its auditor)"},
-		{"outcome", "cases: [{name: n, want: pass, auditors: {secrets: fail}}]", "1:51: `secrets` cannot be `fail` (did you mean `failed`? want `clean`, `failed`, `not-applicable` or `absent`)"},
-		{"gaps", "cases: [{name: n, want: pass, auditors: {secrets: {outcome: failed, gaps: [a]}}}]", "1:42: an auditor that did not look at all has no gaps (leave `gaps` or `outcome` out)"},
-		{"ref", "cases: [{name: n, findings: [{name: key, type: secrets/a, severity: high}], want: {policies: {no-secrets: {blocking: [kez]}}}}]", "1:119: `kez` is not the name of a finding of this case (did you mean `key`?)"},
-		{"policy", "cases: [{name: n, want: {policies: {no-secret: passed}}}]", "1:37: `no-secret` is not a policy in force under these policies (did you mean `no-secrets`?)"},
-		{"policies", "policies: /etc/passwd\ncases: [{name: n, want: pass}]", "1:11: `policies` must lie in the folder of the test file, the one above it, or below either (write a path such as `policies.yml` or `../policies.yml`)"},
-		{"above", "policies: a/../../../x\ncases: [{name: n, want: pass}]", "1:11: `policies` must lie in the folder of the test file, the one above it, or below either (write a path such as `policies.yml` or `../policies.yml`)"},
-		{"alias", "cases: &a [{name: n, want: pass}]", "1:8: an anchor, `&a` (write the value out; a text that begins with `&` stands in quotes)"},
-	} {
+	for _, c := range refused {
 		t.Run(c.name, func(t *testing.T) {
 			err := suite(t, "x_test.yml", c.src).Err
 			var load *policy.LoadError
@@ -202,6 +178,93 @@ func TestWhatIsWrongIsShownAtItsPlace(t *testing.T) {
 				t.Errorf("got  %v\nwant %s", load.Problems, c.want)
 			}
 		})
+	}
+}
+
+// beyondSchema are the refusals that a schema cannot see.
+var beyondSchema = []string{"twice", "no focus", "path", "moved", "failed", "gaps", "ref", "policy", "policies", "above", "alias"}
+
+var refused = []struct{ name, src, want string }{
+	{"empty", ``, "1:1: the document is empty (it begins with `cases:`)"},
+	{"no cases", `version: 1`, "1:1: the document has no `cases` (it begins with `cases:`)"},
+	{"none", `cases: []`, "1:8: `cases` is empty (write at least one, or delete the file)"},
+	{"a list", `[]`, "1:1: the document is a list, not a mapping (it begins with `cases:`)"},
+	{"top key", "case: []", "1:1: `case` is not a key at the top of a test file (did you mean `cases`?)"},
+	{"case key", "cases:\n  - name: n\n    wants: pass\n    want: pass", "3:5: `wants` is not a key of a case (did you mean `want`?)"},
+	{"no name", "cases: [{want: pass}]", "1:9: the case has no `name` (add `name: ` and what the case shows)"},
+	{"no want", "cases: [{name: n}]", "1:9: the case has no `want` (add `want: block` or `want: pass`)"},
+	{"twice", "cases:\n- {name: n, want: pass}\n- {name: n, want: pass}", "3:3: a case of this name is already on line 2 (give each case a name of its own)"},
+	{"want word", "cases: [{name: n, want: blocked}]", "1:25: `want` cannot be `blocked` (did you mean `block`? want `block` or `pass`)"},
+	{"finding key", "cases: [{name: n, want: pass, findings: [{type: secrets/a, severty: high}]}]", "1:60: `severty` is not a key of a finding (did you mean `severity`?)"},
+	{"severity", "cases: [{name: n, want: pass, findings: [{type: secrets/a, severity: High}]}]", "1:70: `severity` cannot be `High` (write `high`)"},
+	{"no type", "cases: [{name: n, want: pass, findings: [{severity: high}]}]", "1:42: the finding has no `type` (add `type`, such as `type: secrets/private-key`)"},
+	{"pattern", "cases: [{name: n, want: pass, findings: [{type: secrets/**, severity: high}]}]", "1:49: `type` is a pattern; a finding has one type (write one type, such as `secrets/private-key`)"},
+	{"no slash", "cases: [{name: n, want: pass, findings: [{type: secrets, severity: high, focus: a}]}]", "1:49: `type` has no slash in it (write the auditor, a slash and its rule, such as `secrets/private-key`)"},
+	{"no focus", "cases: [{name: n, want: pass, findings: [{type: trivy/a, severity: high}]}]", "1:42: the finding has no `focus`, and its auditor is none that has one (add `focus`, such as `focus: security`)"},
+	{"path", "cases: [{name: n, want: pass, findings: [{type: secrets/a, severity: high, path: ../a}]}]", "1:82: `path` is not a path of a repository (write it as git does: from the repository's root, with slashes)"},
+	{"moved", "cases: [{name: n, want: pass, findings: [{type: secrets/a, severity: high, moved_from: a}]}]", "1:88: `moved_from` of an introduced finding (add `introduced: false`: what was moved was there before)"},
+	{"bool", "cases: [{name: n, want: pass, findings: [{type: secrets/a, severity: high, waived: yess}]}]", "1:84: `waived` is text (write `true` or `false`)"},
+	{"line", "cases: [{name: n, want: pass, findings: [{type: secrets/a, severity: high, line: 0}]}]", "1:82: `line` is no such number (write a whole number from 1 to 1073741824)"},
+	{"failed", "cases: [{name: n, want: pass, auditors: {secrets: failed}, findings: [{type: secrets/a, severity: high}]}]", "1:71: a finding of an auditor that did not look, as `auditors` says (delete the finding or what `auditors` says of its auditor)"},
+	{"outcome", "cases: [{name: n, want: pass, auditors: {secrets: fail}}]", "1:51: `secrets` cannot be `fail` (did you mean `failed`? want `clean`, `failed`, `not-applicable` or `absent`)"},
+	{"gaps", "cases: [{name: n, want: pass, auditors: {secrets: {outcome: failed, gaps: [a]}}}]", "1:42: an auditor that did not look at all has no gaps (leave `gaps` or `outcome` out)"},
+	{"ref", "cases: [{name: n, findings: [{name: key, type: secrets/a, severity: high}], want: {policies: {no-secrets: {blocking: [kez]}}}}]", "1:119: `kez` is not the name of a finding of this case (did you mean `key`?)"},
+	{"policy", "cases: [{name: n, want: {policies: {no-secret: passed}}}]", "1:37: `no-secret` is not a policy in force under these policies (did you mean `no-secrets`?)"},
+	{"policies", "policies: /etc/passwd\ncases: [{name: n, want: pass}]", "1:11: `policies` must lie in the folder of the test file, the one above it, or below either (write a path such as `policies.yml` or `../policies.yml`)"},
+	{"above", "policies: a/../../../x\ncases: [{name: n, want: pass}]", "1:11: `policies` must lie in the folder of the test file, the one above it, or below either (write a path such as `policies.yml` or `../policies.yml`)"},
+	{"alias", "cases: &a [{name: n, want: pass}]", "1:8: an anchor, `&a` (write the value out; a text that begins with `&` stands in quotes)"},
+}
+
+func TestTheSchemaSaysWhatLoadSays(t *testing.T) {
+	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(Schema))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("urn:noxaudit:policy-tests:1", doc); err != nil {
+		t.Fatal(err)
+	}
+	schema, err := c.Compile("urn:noxaudit:policy-tests:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	validate := func(src string) error {
+		var v any
+		if err := yaml.Unmarshal([]byte(src), &v); err != nil {
+			t.Fatal(err)
+		}
+		b, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v, err = jsonschema.UnmarshalJSON(bytes.NewReader(b)); err != nil {
+			t.Fatal(err)
+		}
+		return schema.Validate(v)
+	}
+	files, err := filepath.Glob("../../docs/examples/policies/*/*_test.yml")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, f := range append(files, "../../.noxaudit/policies_test.yml") {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := validate(string(b)); err != nil {
+			t.Errorf("%s: %v", f, err)
+		}
+	}
+	if err := validate(everything); err != nil {
+		t.Error(err)
+	}
+	for _, r := range refused {
+		err := validate(r.src)
+		if beyond := slices.Contains(beyondSchema, r.name); beyond && err != nil {
+			t.Errorf("%s: the schema sees it: %v", r.name, err)
+		} else if !beyond && err == nil {
+			t.Errorf("%s: the schema accepts it", r.name)
+		}
 	}
 }
 
