@@ -2,6 +2,7 @@ package policy
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -53,6 +54,7 @@ func Load(src []byte, origin Origin) (*Document, error) {
 type loader struct {
 	problems []Problem
 	refused  map[*yaml.Node]bool // already a problem: not to be complained about a second time
+	begins   string              // the key that the document cannot lack; empty: policies
 }
 
 func (l *loader) problem(n *yaml.Node, hint, format string, args ...any) {
@@ -76,7 +78,7 @@ func (l *loader) parse(src []byte) *yaml.Node {
 	var doc yaml.Node
 	switch err := decode(dec, &doc); {
 	case errors.Is(err, io.EOF), err == nil && (len(doc.Content) == 0 || isNull(doc.Content[0])):
-		l.at(1, 1, "it begins with `policies:`", "the document is empty")
+		l.at(1, 1, "it begins with `"+cmp.Or(l.begins, "policies")+":`", "the document is empty")
 		return nil
 	case err != nil:
 		l.syntax(src, err)

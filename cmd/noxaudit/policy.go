@@ -21,7 +21,7 @@ import (
 
 func (p *program) policyCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "policy", Short: "work with policies", Args: cobra.NoArgs, RunE: help}
-	cmd.AddCommand(p.policyLintCommand())
+	cmd.AddCommand(p.policyLintCommand(), p.policyTestCommand())
 	return cmd
 }
 
@@ -81,16 +81,13 @@ Exit codes: 0 valid, 1 not valid, 2 could not be read.`,
 
 // undecided are the policies of a document that no built-in auditor decides: a mistyped focus looks like that.
 func undecided(doc *policy.Document) (map[string]bool, error) {
-	as, _, err := builtinAuditors(nil)
+	as, err := installedAuditors()
 	if err != nil {
 		return nil, err
 	}
 	in := policy.Input{
 		Subject: verdict.Subject{Account: name.Local.String(), Repository: verdict.Repository{ID: "lint"}, Tree: "lint", Context: verdict.Local},
-		Policy:  policy.Effective(doc), Time: time.Unix(0, 0), Engine: engineVersion(),
-	}
-	for _, a := range as {
-		in.Assessments = append(in.Assessments, policy.Assessment{Auditor: a.Info().Name, Version: a.Info().Version, Focus: a.Info().Focus, Outcome: policy.Clean})
+		Policy:  policy.Effective(doc), Time: time.Unix(0, 0), Engine: engineVersion(), Assessments: as,
 	}
 	v, err := policy.Judge(in)
 	if err != nil {
