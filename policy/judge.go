@@ -404,7 +404,7 @@ func judgeOne(p Policy, ix *index, assessments []Assessment) (verdict.Result, er
 			action = lower(action)
 		}
 		switch {
-		case action != verdict.Report && f.waiver >= 0 && p.waivable():
+		case action != verdict.Report && f.waiver >= 0 && r.Waivable():
 			r.Counts.Waived++
 			waived.add(f, acting{i, short, introduced, ix.waivers[f.waiver].ID})
 		case action == verdict.Block:

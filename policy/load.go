@@ -310,16 +310,13 @@ func (l *loader) policies(n *yaml.Node, origin Origin) []Policy {
 			}
 			l.problem(m.key, hint, "the policy name `%s` %s", clip(m.key.Value), why)
 		}
-		if rest, ok := strings.CutPrefix(m.key.Value, reservedPrefix); ok && origin.Layer != LayerBuiltin {
-			l.problem(m.key, "write `"+rest+"`", "the policy name `%s` begins with `%s`, which is kept for policies that always hold", clip(m.key.Value), reservedPrefix)
+		if rest, ok := strings.CutPrefix(m.key.Value, verdict.ReservedPrefix); ok && origin.Layer != LayerBuiltin {
+			l.problem(m.key, "write `"+rest+"`", "the policy name `%s` begins with `%s`, which is kept for policies that always hold", clip(m.key.Value), verdict.ReservedPrefix)
 		}
 		out = append(out, l.policy(m, origin))
 	}
 	return out
 }
-
-// reservedPrefix begins the names of the floor's policies: somebody's own policy of such a name would never act.
-const reservedPrefix = "noxaudit-"
 
 // nameProblem says what is wrong with a policy's name, or nothing.
 func nameProblem(s string) string {

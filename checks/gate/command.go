@@ -54,7 +54,7 @@ func (g *Gate) ordered(ctx context.Context, o Order, people People) (Receipt, er
 	}
 	c := store.Change{Time: g.Now()}
 	d := g.hearing(tenant, &c, originOf(o.Account, repo), people)
-	d.who, d.pullNumber, d.via = waiver.Actor{Person: o.By}, o.Pull, string(o.Surface)
+	d.who, d.via = waiver.Actor{Person: o.By}, string(o.Surface)
 	d.place = waiver.Place{Surface: o.Surface, Pull: o.Pull}
 	if err := d.ask(ctx); err != nil {
 		return Receipt{}, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -63,14 +64,19 @@ func (g *Gate) remarked(ctx context.Context, tenant *store.Tenant, c *store.Chan
 		return nil
 	}
 	c.Repositories = append(c.Repositories, repositoryOf(ev.Origin, true))
+	return g.hearingOf(tenant, c, ev, people).remark(ctx, r, ev.Sender, parsed)
+}
+
+// hearingOf is the hearing of a remark.
+func (g *Gate) hearingOf(tenant *store.Tenant, c *store.Change, ev Event, people People) *hearing {
+	r := ev.Remark
 	d := g.hearing(tenant, c, ev.Origin, people)
-	d.who, d.pullNumber = r.Author, r.Pull
+	d.who, d.via = r.Author, r.Surface
 	d.place = waiver.Place{Surface: waiver.Comment, Pull: r.Pull, Comment: r.ID, Body: canon.Digest([]byte(r.Body))}
 	if r.Surface == store.SurfaceReview {
 		d.place.Surface = waiver.Review
 	}
-	d.via = r.Surface
-	return d.remark(ctx, r, ev.Sender, parsed)
+	return d
 }
 
 func (g *Gate) hearing(tenant *store.Tenant, c *store.Change, origin Origin, people People) *hearing {
@@ -89,10 +95,9 @@ type hearing struct {
 	people People
 	at     time.Time
 
-	who        waiver.Actor
-	pullNumber int          // in which it is said
-	place      waiver.Place // without the head
-	via        string       // the surface, for the ledger
+	who   waiver.Actor
+	place waiver.Place // without the head; its pull request is the one in which it is said, 0 for none
+	via   string       // the surface, for the ledger
 
 	standing waiver.Permission
 	pulls    map[int]*waiver.Pull
@@ -191,32 +196,23 @@ func (d *hearing) conclude(ctx context.Context, command *store.Command, before i
 	if before < most {
 		command.Answer = fitting(reply(d.answers))
 	}
-	command.Waivers = sortedKeys(d.touched)
+	command.Waivers = slices.Sorted(maps.Keys(d.touched))
 	return d.rejudge(ctx)
 }
 
 // rejudge has the heads judged again that the touched waivers are about.
 func (d *hearing) rejudge(ctx context.Context) error {
 	var about []string
-	for _, id := range sortedKeys(d.touched) {
+	for _, id := range slices.Sorted(maps.Keys(d.touched)) {
 		if d.touched[id].Since == "" { // never in force: nothing is judged otherwise by it, and its own check tells of it
 			if p := d.pulls[d.touched[id].Document.Asked.Pull]; p != nil && p.Open {
-				rejudge(d.c, d.repo(), p.Head)
+				wantRejudged(d.c, d.repo(), p.Head)
 			}
 			continue
 		}
 		about = append(about, d.touched[id].Document.Finding.Fingerprint)
 	}
 	return d.g.affected(ctx, d.tenant, d.c, d.repo(), about)
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 func refusal(code waiver.Code, format string, args ...any) *waiver.Refusal {
@@ -236,8 +232,8 @@ func (d *hearing) refuse(a answer) error {
 // record adds an entry about this remark.
 func (d *hearing) record(event string, subject map[string]string, content map[string]any) error {
 	subject["repository"] = d.repo()
-	if d.pullNumber != 0 {
-		subject["pull"] = strconv.Itoa(d.pullNumber)
+	if d.place.Pull != 0 {
+		subject["pull"] = strconv.Itoa(d.place.Pull)
 	}
 	content["surface"], content["permission"] = d.via, string(d.standing)
 	if d.place.Comment != 0 {
@@ -299,8 +295,8 @@ func (d *hearing) stranger(v waiver.Verb) error {
 // facts are what is known now of who acts, and of the pull request that the waiver is of.
 func (d *hearing) facts(ctx context.Context, pull int) (waiver.Facts, error) {
 	f := waiver.Facts{Time: d.at, Actor: d.who, Permission: d.standing, Place: d.place}
-	if d.pullNumber != 0 {
-		here, err := d.pull(ctx, d.pullNumber)
+	if d.place.Pull != 0 {
+		here, err := d.pull(ctx, d.place.Pull)
 		if err != nil {
 			return waiver.Facts{}, err
 		}
@@ -351,10 +347,10 @@ func (d *hearing) load(ctx context.Context) error {
 	if d.last != nil {
 		return nil
 	}
-	if d.pullNumber == 0 {
+	if d.place.Pull == 0 {
 		return refusal(waiver.NotFound, "Say which pull request it is about.")
 	}
-	here, err := d.pull(ctx, d.pullNumber)
+	here, err := d.pull(ctx, d.place.Pull)
 	if err != nil {
 		return err
 	}
@@ -374,27 +370,30 @@ func (d *hearing) find(ctx context.Context, t waiver.Target) (finding.Finding, e
 	if err := d.load(ctx); err != nil {
 		return finding.Finding{}, err
 	}
-	var found []finding.Finding
-	for _, f := range d.findings {
-		if strings.HasPrefix(f.ID, t.ID) || strings.HasPrefix(t.ID, f.ID) {
-			found = append(found, f)
-		}
+	prints := make([]string, len(d.findings))
+	for i, f := range d.findings {
+		prints[i] = f.Fingerprint
 	}
-	blocking, _ := blockers(*d.last)
-	switch {
-	case len(found) == 0 && len(blocking) == 0:
+	at, err := waiver.Find(t, prints)
+	if no := (*waiver.Refusal)(nil); errors.As(err, &no) && no.Code == waiver.NotFound { // what blocks helps more than all ids
+		if blocking := blockers(*d.last); len(blocking) > 0 {
+			return finding.Finding{}, refusal(waiver.NotFound, "%s is no finding of this pull request's head. What blocks it: %s.", t.ID, some(blocking))
+		}
 		return finding.Finding{}, refusal(waiver.NotFound, "%s is no finding of this pull request's head, and nothing blocks it.", t.ID)
-	case len(found) == 0:
-		return finding.Finding{}, refusal(waiver.NotFound, "%s is no finding of this pull request's head. What blocks it: %s.", t.ID, some(blocking))
 	}
-	if len(found) > 1 {
-		ids := make([]string, len(found))
-		for i, f := range found {
-			ids[i] = f.ID + " in " + f.Place()
+	if err != nil {
+		return finding.Finding{}, err
+	}
+	var places []string
+	for _, f := range d.findings {
+		if f.Fingerprint == prints[at] {
+			places = append(places, f.ID+" in "+f.Place())
 		}
-		return finding.Finding{}, refusal(waiver.Ambiguous, "%s names %d findings: %s. A waiver covers exactly one.", t.ID, len(found), some(ids))
 	}
-	return found[0], nil
+	if len(places) > 1 { // several secrets in one place
+		return finding.Finding{}, refusal(waiver.Ambiguous, "%s names %d findings: %s. A waiver covers exactly one.", t.ID, len(places), some(places))
+	}
+	return d.findings[at], nil
 }
 
 // some names a few of many.
@@ -415,7 +414,7 @@ func (d *hearing) waive(ctx context.Context, c waiver.Command, a *answer) error 
 	if onlyFloor(*d.last, f.ID) {
 		return refusal(waiver.NotApplicable, "%s stands for a rule that keeps the gate itself in place; nobody can waive it. Mend it in the policy file.", f.ID)
 	}
-	facts, err := d.facts(ctx, d.pullNumber)
+	facts, err := d.facts(ctx, d.place.Pull)
 	if err != nil {
 		return err
 	}
@@ -461,7 +460,7 @@ func onlyFloor(v verdict.Verdict, id string) bool {
 			if r.ID != id {
 				continue
 			}
-			if !strings.HasPrefix(p.Name, "noxaudit-") {
+			if p.Waivable() {
 				return false
 			}
 			under = true
@@ -497,8 +496,8 @@ func (d *hearing) act(ctx context.Context, c waiver.Command, a *answer) error {
 	if _, ok := d.touched[w.ID]; ok {
 		return refusal(waiver.NotApplicable, "Another command of this comment is about %s already. Write one command for a waiver in a comment.", w.ID)
 	}
-	if d.pullNumber == 0 && d.place.Comment == 0 { // from elsewhere: it is about where the waiver was asked for
-		d.pullNumber, d.place.Pull = w.Document.Asked.Pull, w.Document.Asked.Pull
+	if d.place.Pull == 0 && d.place.Comment == 0 { // from elsewhere: it is about where the waiver was asked for
+		d.place.Pull = w.Document.Asked.Pull
 	}
 	facts, err := d.facts(ctx, w.Document.Asked.Pull)
 	if err != nil {
@@ -610,10 +609,10 @@ func (d *hearing) recheck(ctx context.Context, a *answer) error {
 	if !d.standing.AtLeast(waiver.Read) {
 		return refusal(waiver.NoPermission, "Who cannot read the repository cannot have it looked at.")
 	}
-	if d.pullNumber == 0 {
+	if d.place.Pull == 0 {
 		return refusal(waiver.NotFound, "Say which pull request is to be looked at.")
 	}
-	here, err := d.pull(ctx, d.pullNumber)
+	here, err := d.pull(ctx, d.place.Pull)
 	if err != nil {
 		return err
 	}

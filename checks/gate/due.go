@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	"github.com/noxaudit/noxaudit/internal/store"
-	"github.com/noxaudit/noxaudit/ledger"
 	"github.com/noxaudit/noxaudit/policy/waiver"
 )
 
@@ -61,7 +60,7 @@ func (g *Gate) due(ctx context.Context, key store.DueWaiver) ([]store.HeadKey, e
 	}
 	c := store.Change{Time: at, Waivers: []store.Waiver{row}}
 	d := next.Document
-	if err := g.entry(&c, at, key.Account, "waiver/"+w.ID, event, ledger.Actor{Kind: "system", Name: "noxaudit"},
+	if err := g.entry(&c, at, key.Account, "waiver/"+w.ID, event, itself,
 		map[string]string{"waiver": w.ID, "repository": d.Repository.ID, "finding": d.Finding.ID}, map[string]any{"state": next.State, "until": d.Until}); err != nil {
 		return nil, err
 	}

@@ -33,6 +33,9 @@ func (g *Gate) Receive(ctx context.Context, account name.Account, d store.Delive
 	return err
 }
 
+// itself is who did what nobody asked for by name.
+var itself = ledger.Actor{Kind: "system", Name: "noxaudit"}
+
 // entry gives a change an entry about GitHub's side.
 func (g *Gate) entry(c *store.Change, at time.Time, account name.Account, source, event string, actor ledger.Actor, subject map[string]string, content any) error {
 	id, err := ledger.NewID(at, g.Rand)

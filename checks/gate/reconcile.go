@@ -125,7 +125,7 @@ func (g *Gate) reconcileRepository(ctx context.Context, forge Forge, fetcher Fet
 	if err == nil && len(c.Want)+len(c.Pulls) == 0 && known.FullName == o.Repo.FullName && known.Origin != nil && *known.Origin == *c.Repositories[0].Origin {
 		return nil, nil // nothing that was not known
 	}
-	err = g.entry(&c, at, o.Repo.Account, "deliveries", "repository.reconciled", ledger.Actor{Kind: "system", Name: "noxaudit"},
+	err = g.entry(&c, at, o.Repo.Account, "deliveries", "repository.reconciled", itself,
 		map[string]string{"repository": o.Repo.ID}, map[string]any{"name": o.Repo.FullName, "pulls": len(pulls), "wanted": len(c.Want)})
 	if err != nil {
 		return nil, err
@@ -172,7 +172,7 @@ func (g *Gate) reconcileComments(ctx context.Context, forge Forge, people People
 			problems = append(problems, fmt.Errorf("comment %d: %w", r.ID, err))
 			continue
 		}
-		if err := g.entry(&c, at, o.Repo.Account, "deliveries", "comment.found", ledger.Actor{Kind: "system", Name: "noxaudit"},
+		if err := g.entry(&c, at, o.Repo.Account, "deliveries", "comment.found", itself,
 			map[string]string{"repository": o.Repo.ID}, content); err != nil {
 			return err
 		}

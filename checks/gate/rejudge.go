@@ -7,7 +7,6 @@ import (
 	"github.com/noxaudit/noxaudit/checks/audit"
 	"github.com/noxaudit/noxaudit/internal/name"
 	"github.com/noxaudit/noxaudit/internal/store"
-	"github.com/noxaudit/noxaudit/ledger"
 	"github.com/noxaudit/noxaudit/policy/verdict"
 )
 
@@ -71,7 +70,10 @@ func (g *Gate) rejudge(ctx context.Context, origin Origin, sha name.Commit, o oc
 		t := &told{occasion: o, Judged: j, found: &Audited{Report: &audit.Report{Findings: in.Findings}}}
 		err = g.recordJudgement(ctx, tenant, origin, o, line.Version, in.Waivers, j)
 		if err == nil {
-			t.pending, err = g.pendingFor(ctx, origin.Repo, o, t.Verdict)
+			asked, err := g.askedIn(ctx, origin.Repo, o)
+			if err == nil {
+				t.pending, err = pendingFor(asked, t.Verdict)
+			}
 			return t, err
 		}
 		if !errors.Is(err, store.ErrStale) || attempt == maxOvertaken {
@@ -84,7 +86,7 @@ func (g *Gate) rejudge(ctx context.Context, origin Origin, sha name.Commit, o oc
 func (g *Gate) recordJudgement(ctx context.Context, tenant *store.Tenant, origin Origin, o occasion, version int64, ws []verdict.Waiver, j Judged) error {
 	r := recording{
 		g: g, now: g.Now(), tenant: tenant, version: version,
-		req: Request{Repo: origin.Repo, Line: o.line, Actor: ledger.Actor{Kind: "system", Name: "noxaudit"}},
+		req: Request{Repo: origin.Repo, Line: o.line, Actor: itself},
 	}
 	var c store.Change
 	docs, err := waiverDocuments(ws)

@@ -17,19 +17,13 @@ func (g *Gate) tampered(ctx context.Context, tenant *store.Tenant, c *store.Chan
 	if r.Action == "edited" && canon.Digest([]byte(r.Body)) == known.Digest {
 		return nil // the text is the one that was acted on
 	}
-	d := g.hearing(tenant, c, ev.Origin, nil)
-	d.who, d.pullNumber, d.via = r.Author, r.Pull, r.Surface
-	d.place = waiver.Place{Comment: r.ID, Body: canon.Digest([]byte(r.Body))}
+	d := g.hearingOf(tenant, c, ev, nil)
 	cause, state := waiver.Edited, store.CommandEdited
 	if r.Action == "deleted" {
 		cause, state = waiver.Deleted, store.CommandDeleted
 	}
 	if known.State == state && state == store.CommandDeleted {
 		return fmt.Errorf("remark: %w", store.ErrAlreadyDone)
-	}
-	surface := waiver.Comment
-	if r.Surface == store.SurfaceReview {
-		surface = waiver.Review
 	}
 	command := known
 	command.State = state
@@ -47,7 +41,7 @@ func (g *Gate) tampered(ctx context.Context, tenant *store.Tenant, c *store.Chan
 		if cause == waiver.Deleted {
 			at = time.Time{} // GitHub tells when the comment last changed, not when it was deleted: that is now
 		}
-		next, err := waiver.Apply(w, waiver.Suspend{Cause: cause, Surface: surface, Comment: r.ID, At: at}, waiver.Facts{Time: d.at})
+		next, err := waiver.Apply(w, waiver.Suspend{Cause: cause, Surface: d.place.Surface, Comment: r.ID, At: at}, waiver.Facts{Time: d.at})
 		var no *waiver.Refusal
 		switch {
 		case errors.As(err, &no):
@@ -93,9 +87,7 @@ func (g *Gate) unheard(ctx context.Context, tenant *store.Tenant, c *store.Chang
 		state = store.CommandDeleted
 	}
 	c.Repositories = append(c.Repositories, repositoryOf(ev.Origin, true))
-	d := g.hearing(tenant, c, ev.Origin, people)
-	d.who, d.pullNumber, d.via = r.Author, r.Pull, r.Surface
-	d.place = waiver.Place{Comment: r.ID, Body: canon.Digest([]byte(r.Body))}
+	d := g.hearingOf(tenant, c, ev, people)
 	c.Command = &store.Command{
 		Repository: d.repo(), Surface: r.Surface, ID: r.ID, Pull: r.Pull, Author: r.Author.ID, Digest: d.place.Body, State: state, Unheard: true, At: d.at,
 	}

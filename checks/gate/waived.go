@@ -15,7 +15,6 @@ import (
 	"github.com/noxaudit/noxaudit/internal/name"
 	"github.com/noxaudit/noxaudit/internal/render"
 	"github.com/noxaudit/noxaudit/internal/store"
-	"github.com/noxaudit/noxaudit/ledger"
 	"github.com/noxaudit/noxaudit/policy/verdict"
 	"github.com/noxaudit/noxaudit/policy/waiver"
 )
@@ -51,20 +50,25 @@ func (g *Gate) waiversFor(ctx context.Context, repo name.Repo, findings []findin
 	return out, nil
 }
 
-// pendingFor are the waivers that wait for a decision, of what blocks a pull request: those that were asked for in it.
-func (g *Gate) pendingFor(ctx context.Context, repo name.Repo, o occasion, v verdict.Verdict) ([]render.Pending, error) {
-	if o.pull == 0 || v.Conclusion != verdict.Blocked {
+// askedIn are the open waivers that were asked for in the pull request of an occasion; none for another occasion.
+func (g *Gate) askedIn(ctx context.Context, repo name.Repo, o occasion) ([]store.Waiver, error) {
+	if o.pull == 0 {
 		return nil, nil
 	}
-	rows, err := retry(ctx, g, func() ([]store.Waiver, error) { return g.Store.For(repo.Account).OpenWaivers(ctx, repo.ID) })
-	if err != nil {
-		return nil, err
+	open, err := retry(ctx, g, func() ([]store.Waiver, error) { return g.Store.For(repo.Account).OpenWaivers(ctx, repo.ID) })
+	return slices.DeleteFunc(open, func(w store.Waiver) bool { return w.Pull != o.pull }), err
+}
+
+// pendingFor are the waivers that wait for a decision, of what blocks a pull request: those that were asked for in it.
+func pendingFor(asked []store.Waiver, v verdict.Verdict) ([]render.Pending, error) {
+	if v.Conclusion != verdict.Blocked {
+		return nil, nil
 	}
-	blocking, _ := blockers(v)
+	blocking := blockers(v)
 	var out []render.Pending
-	for _, row := range rows {
+	for _, row := range asked {
 		const most = 5
-		if row.Pull != o.pull || !slices.Contains(blocking, row.Finding) || len(out) == most {
+		if !slices.Contains(blocking, row.Finding) || len(out) == most {
 			continue
 		}
 		w, err := readWaiver(row)
@@ -80,21 +84,14 @@ func (g *Gate) pendingFor(ctx context.Context, repo name.Repo, o occasion, v ver
 
 // resolvePending ends requests whose finding the pull request no longer has: there is nothing left to decide. One that
 // is gone only because nobody could look stays. A waiver in force is left alone: it is for the whole repository.
-func (g *Gate) resolvePending(ctx context.Context, repo name.Repo, o occasion, found *audit.Report) error {
-	if o.pull == 0 {
-		return nil
-	}
+func (g *Gate) resolvePending(ctx context.Context, repo name.Repo, asked []store.Waiver, found *audit.Report) error {
 	tenant := g.Store.For(repo.Account)
-	rows, err := retry(ctx, g, func() ([]store.Waiver, error) { return tenant.OpenWaivers(ctx, repo.ID) })
-	if err != nil {
-		return err
-	}
 	here := map[string]bool{}
 	for _, f := range found.Findings {
 		here[f.Fingerprint+" "+f.Content] = true
 	}
-	for _, row := range rows {
-		if row.Pull != o.pull || row.State != string(waiver.Pending) || here[row.Fingerprint+" "+row.Content] {
+	for _, row := range asked {
+		if row.State != string(waiver.Pending) || here[row.Fingerprint+" "+row.Content] {
 			continue
 		}
 		w, err := readWaiver(row)
@@ -114,8 +111,8 @@ func (g *Gate) resolvePending(ctx context.Context, repo name.Repo, o occasion, f
 			return err
 		}
 		c := store.Change{Time: at, Waivers: []store.Waiver{row}}
-		err = g.entry(&c, at, repo.Account, "waiver/"+w.ID, "waiver.resolved", ledger.Actor{Kind: "system", Name: "noxaudit"},
-			map[string]string{"waiver": w.ID, "repository": repo.ID, "finding": w.Document.Finding.ID, "pull": strconv.Itoa(o.pull)}, map[string]any{"state": next.State})
+		err = g.entry(&c, at, repo.Account, "waiver/"+w.ID, "waiver.resolved", itself,
+			map[string]string{"waiver": w.ID, "repository": repo.ID, "finding": w.Document.Finding.ID, "pull": strconv.Itoa(row.Pull)}, map[string]any{"state": next.State})
 		if err != nil {
 			return err
 		}
@@ -212,7 +209,7 @@ func (g *Gate) affected(ctx context.Context, tenant *store.Tenant, c *store.Chan
 			return err
 		}
 		if err == nil && h.Wanted > h.Done {
-			rejudge(c, repository, p.head)
+			wantRejudged(c, repository, p.head)
 			continue
 		}
 		last, err := g.lastVerdict(ctx, tenant, repository, p.line, p.head)
@@ -222,12 +219,13 @@ func (g *Gate) affected(ctx context.Context, tenant *store.Tenant, c *store.Chan
 		if last == nil || !mentions(*last, fingerprints) {
 			continue
 		}
-		rejudge(c, repository, p.head)
+		wantRejudged(c, repository, p.head)
 	}
 	return nil
 }
 
-func rejudge(c *store.Change, repository string, head name.Commit) {
+// wantRejudged wants a head judged again, once in a change.
+func wantRejudged(c *store.Change, repository string, head name.Commit) {
 	if !slices.ContainsFunc(c.Want, func(w store.Want) bool { return w.Repository == repository && w.SHA == head }) && len(c.Want) < store.MaxWants {
 		c.Want = append(c.Want, store.Want{Repository: repository, SHA: head, Rejudge: true})
 	}
@@ -250,20 +248,16 @@ func mentions(v verdict.Verdict, fingerprints []string) bool {
 	return false
 }
 
-// blockers are the findings that block under a verdict and may be waived, by id; warned are those that warn.
-func blockers(v verdict.Verdict) (blocking, warned []string) {
+// blockers are the findings that block under a verdict and may be waived, by id.
+func blockers(v verdict.Verdict) []string {
+	var ids []string
 	for _, p := range v.Policies {
-		if strings.HasPrefix(p.Name, "noxaudit-") { // the floor
-			continue
-		}
-		for _, r := range p.Blocking {
-			blocking = append(blocking, r.ID)
-		}
-		for _, r := range p.Warning {
-			warned = append(warned, r.ID)
+		if p.Waivable() {
+			for _, r := range p.Blocking {
+				ids = append(ids, r.ID)
+			}
 		}
 	}
-	slices.Sort(blocking)
-	slices.Sort(warned)
-	return slices.Compact(blocking), slices.Compact(warned)
+	slices.Sort(ids)
+	return slices.Compact(ids)
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/noxaudit/noxaudit/internal/name"
 	"github.com/noxaudit/noxaudit/internal/render"
 	"github.com/noxaudit/noxaudit/internal/store"
-	"github.com/noxaudit/noxaudit/ledger"
 	"github.com/noxaudit/noxaudit/policy"
 	"github.com/noxaudit/noxaudit/policy/verdict"
 )
@@ -306,7 +305,7 @@ func (g *Gate) follow(ctx context.Context, tenant *store.Tenant, h store.Head, m
 		want(&c, p.Repository, p.Head)
 		numbers[strconv.Itoa(p.Number)] = p.Head.String()
 	}
-	err := g.entry(&c, at, tenant.Account(), "repository/"+h.Repository+"/checks", "pull.moved", ledger.Actor{Kind: "system", Name: "noxaudit"},
+	err := g.entry(&c, at, tenant.Account(), "repository/"+h.Repository+"/checks", "pull.moved", itself,
 		map[string]string{"repository": h.Repository, "head": h.SHA.String()}, map[string]any{"heads": numbers})
 	if err != nil {
 		return err
@@ -324,7 +323,7 @@ func (g *Gate) note(ctx context.Context, tenant *store.Tenant, h store.Head, eve
 	at := g.Now()
 	hc.Repository, hc.SHA = h.Repository, h.SHA
 	c := store.Change{Time: at, HeadCheck: &hc}
-	err := g.entry(&c, at, tenant.Account(), "repository/"+h.Repository+"/checks", event, ledger.Actor{Kind: "system", Name: "noxaudit"},
+	err := g.entry(&c, at, tenant.Account(), "repository/"+h.Repository+"/checks", event, itself,
 		map[string]string{"repository": h.Repository, "head": h.SHA.String()}, content)
 	if err != nil {
 		return err
@@ -476,7 +475,7 @@ func (g *Gate) judgeOccasion(ctx context.Context, origin Origin, head name.Commi
 	}
 	req := Request{
 		Repo: origin.Repo, Line: o.line, Adhoc: o.adhoc, Context: o.context, Pull: o.pull,
-		Actor: ledger.Actor{Kind: "system", Name: "noxaudit"}, Trigger: string(o.context),
+		Actor: itself, Trigger: string(o.context),
 	}
 	if req.Head, err = repo.Commit(ctx, head); err != nil {
 		return nil, err
@@ -516,8 +515,12 @@ func (g *Gate) judgeOccasion(ctx context.Context, origin Origin, head name.Commi
 			return nil, err
 		}
 		if err = g.Record(ctx, req, t.found, t.Judged); err == nil {
-			if err = g.resolvePending(ctx, origin.Repo, o, t.found.Report); err == nil {
-				t.pending, err = g.pendingFor(ctx, origin.Repo, o, t.Verdict)
+			asked, err := g.askedIn(ctx, origin.Repo, o)
+			if err == nil {
+				err = g.resolvePending(ctx, origin.Repo, asked, t.found.Report)
+			}
+			if err == nil {
+				t.pending, err = pendingFor(asked, t.Verdict)
 			}
 			return t, err
 		}

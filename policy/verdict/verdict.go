@@ -183,6 +183,12 @@ type Result struct {
 	Counts      Tally    `json:"counts"`
 }
 
+// ReservedPrefix begins the names of the policies that always hold, the floor, and of no others.
+const ReservedPrefix = "noxaudit-"
+
+// Waivable reports whether people may waive what the policy objects to: the floor holds always.
+func (r Result) Waivable() bool { return !strings.HasPrefix(r.Name, ReservedPrefix) }
+
 // Origin is where a policy is written.
 type Origin struct {
 	Layer string `json:"layer"`          // "built-in", "organisation", "repository" or "file"
